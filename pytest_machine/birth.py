@@ -1,0 +1,456 @@
+"""How a machine comes into the world: noted first, made second, ready when its Docker answers over TLS.
+
+The order is what makes leaks impossible. The record is on disk before anything exists outside, so whoever comes after a
+crash knows what to destroy; where the driver can say the address in advance, certificates for it are born with the
+machine and no SSH round trip is needed; if anything goes wrong, all of it is taken back before the error leaves here.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from . import certs, daemon, engine, preloads, ssh
+from .driver import Driver, SupportsConsole, SupportsPower, SupportsPreload, SupportsReserve
+from .errand import Errand, wait_all
+from .errors import CleanupFailed, DriverError, EngineFailed, StoreError, WaitTimeout
+from .model import Address, Engine, Record, Seed, SeedFile, Spec, State, new_id
+from .options import options
+from .owner import host_id
+from .plugins import Registry
+from .store import Store, write
+from .waiting import NotYet, wait
+
+KEY = "id_ed25519"
+"""The login key's file in the machine's directory; beside it `HOST_KEY` and the one line that ssh accepts."""
+HOST_KEY = "ssh_host_ed25519_key"
+KNOWN_HOSTS = "known_hosts"
+_LOADED = "loaded.json"
+HOSTS = "hosts"
+"""The machine's ``/etc/hosts``, as it should be."""
+ENGINE_FILES = {"ca.pem": 0o644, "server-key.pem": 0o600, "server.pem": 0o644}
+"""What the daemon reads from ``/etc/docker``, with modes; the image's init starts dockerd when it sees the last one."""
+
+# A machine that is dead will never answer: look at it this often, in seconds, while Docker does not.
+_LOOK = 1.0
+
+# How often Docker may end while a machine boots: the image's init starts it again, and a busy host may need that once.
+_ENDS = 4
+_ENDED = "'dockerd' ended with status"
+
+# Seconds after which a machine in which images are being loaded may be destroyed by a stranger.
+_MAKING = 3600.0
+
+# Seconds beyond the deadline that a creation gets to say by itself what it was waiting for, before it is given up.
+_LATE = 1.0
+
+# Seconds that machines on their way get, at Ctrl-C, to come and be destroyed; a local driver needs one or two.
+_PATIENCE = 4.0
+
+
+class Witness:
+    """Hears how machines come about; this one does not care. Called from several threads at once."""
+
+    def phase(self, record: Record, what: str, begun: float, ended: float) -> None:
+        """Hear that a part of the birth is over: ``creating`` or ``waiting`` (for Docker); Unix times."""
+
+    def failed(self, record: Record, driver: Driver, error: BaseException) -> None:
+        """Look at what there is of a machine that could not be made: when this returns, it is destroyed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unborn:
+    """A machine that is noted, and may have an address, but does not exist yet."""
+
+    record: Record
+    driver: Driver
+    deadline: float
+    """When it must be ready, by `time.monotonic`."""
+    engine: Engine = field(default_factory=Engine)
+    loaded: Sequence[preloads.Source] = ()
+    """The images that its driver does not give it, and that are loaded when it is ready."""
+
+
+def note(
+    spec: Spec, *, store: Store, registry: Registry, run: str = "", lab: str = "", expires: float | None = None
+) -> Unborn:
+    """Note the machine in the store and reserve its address where the driver can.
+
+    Raises what `Registry.configure` and the driver's ``check`` raise, and `MachineExists`; then nothing was noted.
+    """
+    driver = registry.configure(spec)
+    driver.check()
+    wanted = preloads.sources(spec.preload)
+    key = _kept(wanted, spec, driver, store=store, registry=registry, run=run) if wanted else ""
+    id_ = new_id()
+    known = options(registry.driver(spec.driver))
+    record = Record(
+        id=id_,
+        name=spec.name or f"machine-{id_[:4]}",
+        driver=spec.driver,
+        options={name: value for name, value in spec.options.items() if not known[name].secret},
+        store=store.path,
+        host=host_id(),
+        run=run,
+        lab=lab,
+        networks=spec.networks,
+        preload=key,
+        engine=daemon.public(spec.engine),
+        created=time.time(),
+        expires=expires,
+    )
+    deadline = time.monotonic() + spec.timeout
+    _add(record, store)
+    try:
+        if secret := {name: value for name, value in spec.options.items() if known[name].secret}:
+            store.save_secrets(record.name, secret)
+        if isinstance(driver, SupportsReserve):
+            record = record.with_(address=driver.reserve(record))
+    except BaseException as error:
+        undo(record, driver, store=store, because=error)
+        raise
+    return Unborn(record, driver, deadline, spec.engine, () if key else wanted)
+
+
+_unkept: set[str] = set()
+"""Keys of images that an engine turned out to store in a way that its driver cannot keep."""
+
+
+def _kept(
+    wanted: Sequence[preloads.Source], spec: Spec, driver: Driver, *, store: Store, registry: Registry, run: str
+) -> str:
+    """Return the key of images that the driver keeps, kept now if they were not; empty where it cannot.
+
+    They are loaded once, into a machine that is made for it and destroyed again. Of ten that ask at once, one does it.
+    """
+    key = preloads.key(wanted, {"driver": spec.driver, **daemon.storage(spec.engine)})
+    if not isinstance(driver, SupportsPreload) or key in _unkept:
+        return ""
+    if not driver.has_preload(key):
+        with preloads.making(key):
+            if not driver.has_preload(key) and not _keep(wanted, key, spec, store=store, registry=registry, run=run):
+                _unkept.add(key)
+                return ""
+    return key
+
+
+def _keep(
+    wanted: Sequence[preloads.Source], key: str, spec: Spec, *, store: Store, registry: Registry, run: str
+) -> bool:
+    # A lab's names are the user's; this one is nobody's. Should we die, its run's reaper destroys it, or `prune` later.
+    spec = replace(spec, name=f"preload-{new_id()}", preload=(), networks=(), needs=frozenset())
+    unborn = note(spec, store=store, registry=registry, run=run, expires=time.time() + _MAKING)
+    driver = unborn.driver
+    record = bear(replace(unborn, loaded=wanted), store=store)
+    try:
+        if not (isinstance(driver, SupportsPower) and isinstance(driver, SupportsPreload)):
+            return False
+        driver.stop(record)
+        return driver.keep_preload(record, key)
+    finally:
+        end(record, driver, store=store)
+
+
+def _add(record: Record, store: Store) -> None:
+    try:
+        store.add(record)
+    except OSError as error:
+        raise StoreError(
+            f"The machine '{record.name}' cannot be noted, so it is not made.",
+            facts={"directory": record.directory, "reason": error.strerror or error},
+            hint="free space there, or keep runs elsewhere: PYTEST_MACHINE_HOME=/path",
+        ) from error
+
+
+def bear(unborn: Unborn, *, store: Store, names: Mapping[str, str] | None = None) -> Record:
+    """Make the machine and wait until its Docker answers; return its record, ready.
+
+    `names` are other machines' names and addresses, for ``/etc/hosts``. On any error everything is taken back first,
+    but for a driver that is still at work at the deadline: see `born`.
+    """
+    made = bearing(unborn, store=store, names=names)
+    try:
+        return born(unborn, made)
+    except Exception:
+        raise
+    except BaseException as error:
+        abandon([(unborn, made)], store=store, because=error)
+        raise
+
+
+def bearing(
+    unborn: Unborn,
+    *,
+    store: Store,
+    names: Mapping[str, str] | None = None,
+    turn: threading.Semaphore | None = None,
+    witness: Witness | None = None,
+) -> Errand[Record]:
+    """Begin to make the machine; `born` waits for it. Left alone, it is destroyed as soon as it has been made."""
+
+    def unwanted(record: Record) -> None:
+        end(record, unborn.driver, store=store)
+
+    heard = witness or Witness()
+    return Errand(lambda: _bear(unborn, store=store, names=names or {}, witness=heard), late=unwanted, turn=turn)
+
+
+def born(unborn: Unborn, bearing: Errand[Record]) -> Record:
+    """Wait for a machine that is being made; return its record, ready.
+
+    A driver that is still at it a second after the deadline is not waited for: `WaitTimeout`. No call of a driver can
+    be interrupted, and to destroy what another thread is still making would miss what comes after; so the machine is
+    destroyed as soon as that call ends, or, should this process end first, by the run's reaper or by `prune`.
+    """
+    begun = time.monotonic()
+    try:
+        in_time = bearing.wait(_left(unborn.deadline) + _LATE)
+    except BaseException:
+        bearing.leave()
+        raise
+    if not in_time and bearing.leave():
+        raise WaitTimeout(
+            f"The machine '{unborn.record.name}' was not made in time.",
+            facts={
+                "driver": unborn.record.driver,
+                "waited": f"{time.monotonic() - begun:.1f} s",
+                "last seen": "the driver was still making it; it is destroyed when that ends",
+            },
+            hint="allow it more: @pytest.mark.machine(timeout=600), or see what the driver waits for: "
+            "pytest-machine doctor",
+        )
+    return bearing.result()
+
+
+def abandon(pairs: Iterable[tuple[Unborn, Errand[Record] | None]], *, store: Store, because: BaseException) -> None:
+    """Ctrl-C: take back what is made or not begun; who is still at it clears up behind itself, if in time.
+
+    Whatever is left after a few seconds is noted in the store, for the run's reaper.
+    """
+    going: list[Errand[Record] | Errand[None]] = []
+    for unborn, made in pairs:
+        if made is not None and made.leave():
+            going.append(made)
+        else:
+            # One that failed has taken itself back: again, nothing happens.
+            going.append(Errand(functools.partial(undo, unborn.record, unborn.driver, store=store, because=because)))
+    wait_all(going, _PATIENCE)
+
+
+def _bear(unborn: Unborn, *, store: Store, names: Mapping[str, str], witness: Witness) -> Record:
+    record, driver = unborn.record, unborn.driver
+    try:
+        with store.lock(record.name):
+            begun = time.time()
+            seed = plan(record, store=store, names=names, settings=unborn.engine)
+            driver.create(record, seed)
+            created = time.time()
+            witness.phase(record, "creating", begun, created)
+            record = settle(record, driver, store=store, deadline=unborn.deadline)
+            if asked := [source.asked for source in unborn.loaded]:
+                write(record.directory / _LOADED, json.dumps(asked).encode(), durable=False)
+                load(record)
+            witness.phase(record, "waiting", created, time.time())
+            return record
+    except BaseException as error:
+        if isinstance(error, Exception):  # at Ctrl-C nobody wants to wait
+            witness.failed(record, driver, error)
+        undo(record, driver, store=store, because=error)
+        raise
+
+
+def load(record: Record) -> None:
+    """Load the images that the machine is to have and that its driver does not give it; again, when it is laid anew."""
+    assert record.address is not None  # it is ready
+    if not (record.directory / _LOADED).exists():
+        return
+    for source in preloads.sources(json.loads((record.directory / _LOADED).read_text())):
+        try:
+            with source.stream() as archive:
+                engine.load(record.address, certs=record.directory, archive=archive)
+        except OSError as error:
+            raise DriverError(
+                f"The images of '{source.asked}' could not be loaded into the machine '{record.name}'.",
+                facts={"reason": error},
+                hint="make the archive with: docker save -o image.tar IMAGE",
+            ) from error
+
+
+def plan(record: Record, *, store: Store, names: Mapping[str, str], settings: Engine) -> Seed:
+    """Return what the machine is born with; its keys and certificates are in its directory from here on."""
+    login, login_public = ssh.new_key(f"pytest-machine {record.name}")
+    host_key, host_key_public = ssh.new_key(record.name)
+    write(record.directory / KEY, login.encode(), durable=False)
+    write(record.directory / f"{KEY}.pub", f"{login_public}\n".encode(), mode=0o644, durable=False)
+    write(record.directory / HOST_KEY, host_key.encode(), durable=False)
+    write(record.directory / f"{HOST_KEY}.pub", f"{host_key_public}\n".encode(), mode=0o644, durable=False)
+    write_hosts(record, names)
+    for path, file in daemon.files(settings).items():
+        write(record.directory / Path(path).name, file.content, mode=file.mode, durable=False)
+    if record.address is not None:
+        certify(record, record.address, store=store)
+        ssh.pin(record.directory / KNOWN_HOSTS, record.address, host_key_public)
+    return seed(record)
+
+
+def seed(record: Record) -> Seed:
+    """Return what the machine was born with, from its directory: the same keys and certificates, its names of today."""
+    directory = record.directory
+    files = {"/etc/hosts": SeedFile((directory / HOSTS).read_bytes())}
+    for path, mode in daemon.FILES.items():
+        if (kept := directory / Path(path).name).exists():
+            files[path] = SeedFile(kept.read_bytes(), mode)
+    if (directory / "server.pem").exists():
+        files |= engine_files(directory)
+    return Seed(
+        hostname=record.name,
+        authorized_key=(directory / f"{KEY}.pub").read_text().strip(),
+        host_key=(directory / HOST_KEY).read_text(),
+        host_key_public=(directory / f"{HOST_KEY}.pub").read_text().strip(),
+        files=files,
+    )
+
+
+def write_hosts(record: Record, names: Mapping[str, str]) -> bytes:
+    """Note the names that the machine is to know; return its ``/etc/hosts``."""
+    content = hosts(record, names).encode()
+    write(record.directory / HOSTS, content, mode=0o644, durable=False)
+    return content
+
+
+def hosts(record: Record, names: Mapping[str, str]) -> str:
+    """Return ``/etc/hosts`` for a machine that knows the others by name."""
+    lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
+    own = {record.name: record.address.ip if record.address else "127.0.1.1"}
+    lines += [f"{ip} {name}" for name, ip in {**own, **names}.items()]
+    return "\n".join(lines) + "\n"
+
+
+def certify(record: Record, address: Address, *, store: Store) -> None:
+    """Write a server's pair for the address, and the client's, into the machine's directory."""
+    authority = certs.Authority.ensure(store.certificates)
+    pair = authority.issue_server(name=record.name, hosts=[address.ip, record.name])
+    authority.copy_client(record.directory)
+    write(record.directory / "server.pem", pair.cert, mode=0o644, durable=False)
+    write(record.directory / "server-key.pem", pair.key, mode=0o600, durable=False)
+
+
+def engine_files(directory: Path) -> dict[str, SeedFile]:
+    """Return the daemon's files, as they lie in the machine, from the machine's directory here."""
+    return {
+        f"/etc/docker/{name}": SeedFile((directory / name).read_bytes(), mode) for name, mode in ENGINE_FILES.items()
+    }
+
+
+def settle(record: Record, driver: Driver, *, store: Store, deadline: float) -> Record:
+    """Wait until a machine that was powered on is ready; return its record, saved as such.
+
+    An address that nobody knew before, or that has changed, gets its certificates now, over SSH.
+    """
+    address = wait(
+        lambda: _located(driver, record), f"An address of '{record.name}'", timeout=_left(deadline), longest=5
+    )
+    if address != record.address or not (record.directory / "server.pem").exists():
+        record = record.with_(address=address)
+        certify(record, address, store=store)
+        public = (record.directory / f"{HOST_KEY}.pub").read_text().strip()
+        ssh.pin(record.directory / KNOWN_HOSTS, address, public)
+        _plant(record, address, deadline)
+    wait(
+        _watching(lambda: engine.ping(address, certs=record.directory), driver, record),
+        f"Docker on '{record.name}'",
+        timeout=_left(deadline),
+        every=0.005,
+        longest=0.25,
+    )
+    record = record.with_(ready=time.time())
+    store.save(record)
+    return record
+
+
+def _plant(record: Record, address: Address, deadline: float) -> None:
+    connection = ssh.SshConnection(address, key=record.directory / KEY, known_hosts=record.directory / KNOWN_HOSTS)
+    try:
+        wait(lambda: connection.run("true"), f"SSH on '{record.name}'", timeout=_left(deadline), every=0.2, longest=5)
+        # The server's certificate last: the init starts dockerd when it sees it.
+        for name, file in sorted(
+            engine_files(record.directory).items(), key=lambda item: item[0].endswith("server.pem")
+        ):
+            connection.put(file.content, name, mode=file.mode)
+    finally:
+        connection.close()
+
+
+def _located(driver: Driver, record: Record) -> Address:
+    seen = driver.look([record])[record.id]
+    if seen.state in (State.ABSENT, State.ERROR):
+        raise DriverError(f"The machine '{record.name}' is gone.", facts={"state": seen.state, "detail": seen.detail})
+    if seen.address is None:
+        raise NotYet(f"state {seen.state}, no address")
+    return seen.address
+
+
+def _watching(check: Callable[[], str], driver: Driver, record: Record) -> Callable[[], str]:
+    """Return `check`, which ends the wait when it fails because the machine does not run any more."""
+    looked = time.monotonic()
+
+    def checked() -> str:
+        nonlocal looked
+        try:
+            return check()
+        except (OSError, NotYet):
+            if time.monotonic() - looked > _LOOK:
+                looked = time.monotonic()
+                state = driver.look([record])[record.id].state
+                if state not in (State.RUNNING, State.PREPARING):
+                    raise DriverError(
+                        f"The machine '{record.name}' ended while it booted.",
+                        facts={"state": state},
+                        hint="its console says why",
+                    ) from None
+                _expect_engine(driver, record)
+            raise
+
+    return checked
+
+
+def _expect_engine(driver: Driver, record: Record) -> None:
+    """Raise `EngineFailed` when the console shows that Docker ended again and again: waiting longer is of no use."""
+    console = driver.console(record) if isinstance(driver, SupportsConsole) else ""
+    if console.count(_ENDED) >= _ENDS:
+        said = console.rpartition(_ENDED)[2].splitlines()
+        raise EngineFailed(
+            f"Docker on '{record.name}' ends whenever it is started.",
+            facts={"it said": " ".join(said[1:3]).strip() or said[0]},
+            hint="look at its engine_options= and engine=, if it has any",
+        )
+
+
+def undo(record: Record, driver: Driver, *, store: Store, because: BaseException) -> None:
+    """Take back what was made; when even that fails, the record stays, and `because` says so."""
+    try:
+        driver.destroy(record)
+        store.remove(record.name)
+    except Exception as error:  # noqa: BLE001  # a stranger's driver may raise anything; the record stays for others
+        because.add_note(f"Besides, what was made of it could not be destroyed: {error}\nhint: pytest-machine prune")
+
+
+def end(record: Record, driver: Driver, *, store: Store) -> None:
+    """Destroy a machine and forget it; raises `CleanupFailed` and keeps the record when it cannot be destroyed."""
+    try:
+        with store.lock(record.name):
+            driver.destroy(record)
+            store.remove(record.name)
+    except Exception as error:  # a stranger's driver may raise anything
+        raise CleanupFailed(
+            f"The machine '{record.name}' could not be destroyed.", [error], hint="pytest-machine prune"
+        ) from error
+
+
+def _left(deadline: float) -> float:
+    return max(0.1, deadline - time.monotonic())

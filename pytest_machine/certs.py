@@ -1,0 +1,306 @@
+"""One certificate authority for each store, the client's pair, and a server's pair for each machine.
+
+Everything is ECDSA on P-256: made in a fraction of a millisecond and spoken by every Docker there is. An authority that
+Docker Machine made (RSA) is used as it is.
+
+==========  ==========  =========================================================================
+what        valid for   renewed
+==========  ==========  =========================================================================
+authority   10 years    under its old key and name, so that all it ever signed stays good
+client      825 days    under its old key, so that the pair matches at every moment
+server      825 days    by issuing a new one (``regenerate-certs``)
+==========  ==========  =========================================================================
+
+`Authority.ensure` renews when less than a third is left; an authority therefore outlives everything that it signs.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from filelock import FileLock
+
+from .errors import StoreError
+from .store import write
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.x509.oid import ObjectIdentifier
+
+    Key: TypeAlias = EllipticCurvePrivateKey | RSAPrivateKey
+
+AUTHORITY_DAYS = 3650
+# The most that Apple's systems accept from a private authority.
+PAIR_DAYS = 825
+# A machine's clock may be behind ours: an emulated one by minutes, one that wakes from a snapshot by hours.
+_SKEW = timedelta(days=1)
+# What X.509 allows a common name to have.
+_NAME_LENGTH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A certificate and its private key, both PEM."""
+
+    cert: bytes
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """Signs for one store. Safe to use from several threads."""
+
+    directory: Path
+    ca: bytes = field(repr=False)
+    """The authority's certificate, PEM."""
+    _cert: x509.Certificate = field(repr=False, compare=False)
+    _key: Key = field(repr=False, compare=False)
+
+    @classmethod
+    def ensure(cls, directory: Path) -> Authority:
+        """Return the authority in `directory`, made or renewed if need be, and the client's pair with it.
+
+        However many ask at once, in however many processes, it is made once. Raises `StoreError` when what is there
+        cannot be used.
+        """
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with FileLock(directory / ".lock", is_singleton=True).acquire(poll_interval=0.01):
+            cert, key = _ensure_authority(directory)
+            found = cls(directory, _pem(cert), cert, key)
+            found._ensure_client()
+        return found
+
+    def issue_server(self, *, name: str, hosts: Sequence[str]) -> Pair:
+        """Return a new server's pair, valid for `hosts` (addresses or names), ``localhost`` and ``127.0.0.1``.
+
+        It is no client's: who breaks out into one machine cannot log in to the others with what lies there.
+        """
+        from cryptography import x509
+        from cryptography.x509.oid import ExtendedKeyUsageOID
+
+        # A dict, because it keeps the order and drops what is said twice.
+        names = x509.SubjectAlternativeName(list(dict.fromkeys(map(_host, (*hosts, "localhost", "127.0.0.1")))))
+        key = _new_key()
+        return Pair(_pem(self._sign(key, name, ExtendedKeyUsageOID.SERVER_AUTH, names)), _key_pem(key))
+
+    def copy_client(self, target: Path) -> None:
+        """Write ``ca.pem``, ``cert.pem`` and ``key.pem`` into `target`, as ``DOCKER_CERT_PATH`` wants them."""
+        write(target / "ca.pem", self.ca, mode=0o644, durable=False)
+        write(target / "key.pem", (self.directory / "key.pem").read_bytes(), durable=False)
+        write(target / "cert.pem", (self.directory / "cert.pem").read_bytes(), mode=0o644, durable=False)
+
+    def _ensure_client(self) -> None:
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.x509.oid import ExtendedKeyUsageOID
+
+        cert_path, key_path = self.directory / "cert.pem", self.directory / "key.pem"
+        key = _load_key(key_path) if key_path.exists() else None
+        if key is not None and cert_path.exists():
+            cert = _load_cert(cert_path)
+            try:
+                cert.verify_directly_issued_by(self._cert)
+                if _fresh(cert) and cert.public_key() == key.public_key():
+                    return
+            except (InvalidSignature, ValueError):  # another authority's
+                pass
+        if key is None:
+            key = _new_key()
+            write(key_path, _key_pem(key))
+        write(cert_path, _pem(self._sign(key, "pytest-machine client", ExtendedKeyUsageOID.CLIENT_AUTH)), mode=0o644)
+
+    def _sign(
+        self, key: Key, name: str, usage: ObjectIdentifier, names: x509.SubjectAlternativeName | None = None
+    ) -> x509.Certificate:
+        from cryptography import x509
+
+        extensions = [
+            (x509.BasicConstraints(ca=False, path_length=None), True),
+            (_key_usage("digital_signature"), True),
+            (x509.ExtendedKeyUsage([usage]), False),
+            (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
+            (x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(_subject_id(self._cert)), False),
+            *([(names, False)] if names is not None else []),
+        ]
+        return _certificate(_name(name), self._cert.subject, key, self._key, days=PAIR_DAYS, extensions=extensions)
+
+
+def expires(path: Path) -> datetime:
+    """Return when the (first) certificate in a PEM file ends, UTC; raises `StoreError` when there is none to read."""
+    return _load_cert(path).not_valid_after_utc
+
+
+def merged_bundle(theirs: Path, ca: bytes, target: Path) -> None:
+    """Write to `target` all that `theirs` (a bundle, or a directory of certificates) trusts, and `ca`.
+
+    ``REQUESTS_CA_BUNDLE`` and its like replace what a client was told to trust, so that what they name must trust our
+    authority too. One that names nothing adds nothing.
+    """
+    files = sorted(theirs.iterdir()) if theirs.is_dir() else [theirs]
+    # By content, because a directory as OpenSSL wants it has each certificate under two names.
+    parts = dict.fromkeys(file.read_bytes().strip() for file in files if file.is_file())
+    parts[ca.strip()] = None
+    write(target, b"\n".join(parts) + b"\n", mode=0o644, durable=False)
+
+
+def _ensure_authority(directory: Path) -> tuple[x509.Certificate, Key]:
+    cert_path, key_path = directory / "ca.pem", directory / "ca-key.pem"
+    if cert_path.exists():
+        cert, key = _load_cert(cert_path), _load_key(key_path)
+        if cert.public_key() != key.public_key():
+            raise _unusable(cert_path, f"it does not belong to '{key_path.name}'")
+        if _fresh(cert):
+            return cert, key
+    elif key_path.exists():  # a crash came between the two
+        cert, key = None, _load_key(key_path)
+    else:
+        cert, key = None, _new_key()
+        write(key_path, _key_pem(key))
+    cert = _make_authority(key, cert)
+    write(cert_path, _pem(cert), mode=0o644)
+    return cert, key
+
+
+def _make_authority(key: Key, old: x509.Certificate | None) -> x509.Certificate:
+    from cryptography import x509
+
+    # Unique, because clients look an issuer up by its name, and a merged bundle may hold several of ours.
+    name = old.subject if old else _name(f"pytest-machine authority {secrets.token_hex(5)}")
+    own_id = _subject_id(old) if old else x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    extensions = [
+        (x509.BasicConstraints(ca=True, path_length=0), True),
+        (_key_usage("key_cert_sign", "crl_sign"), True),
+        (own_id, False),
+        (x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own_id), False),
+    ]
+    return _certificate(name, name, key, key, days=AUTHORITY_DAYS, extensions=extensions)
+
+
+def _certificate(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: Key,
+    signer: Key,
+    *,
+    days: int,
+    extensions: Sequence[tuple[x509.ExtensionType, bool]],
+) -> x509.Certificate:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(
+        issuer_name=issuer,
+        subject_name=subject,
+        public_key=key.public_key(),
+        serial_number=x509.random_serial_number(),
+        not_valid_before=now - _SKEW,
+        not_valid_after=now + timedelta(days=days),
+    )
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical=critical)
+    return builder.sign(signer, hashes.SHA256())
+
+
+def _fresh(cert: x509.Certificate) -> bool:
+    begin, end = cert.not_valid_before_utc, cert.not_valid_after_utc
+    return end - datetime.now(UTC) > (end - begin) / 3
+
+
+def _name(text: str) -> x509.Name:
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:_NAME_LENGTH])])
+
+
+def _host(host: str) -> x509.GeneralName:
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _key_usage(*allowed: str) -> x509.KeyUsage:
+    from cryptography import x509
+
+    every = (
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "key_cert_sign",
+        "crl_sign",
+        "encipher_only",
+        "decipher_only",
+    )
+    return x509.KeyUsage(**{each: each in allowed for each in every})
+
+
+def _subject_id(cert: x509.Certificate) -> x509.SubjectKeyIdentifier:
+    from cryptography import x509
+
+    try:
+        # As it is written there: how it is derived from the key differs from maker to maker.
+        return cert.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return x509.SubjectKeyIdentifier.from_public_key(cert.public_key())
+
+
+def _new_key() -> Key:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _pem(cert: x509.Certificate) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return cert.public_bytes(Encoding.PEM)
+
+
+def _key_pem(key: Key) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _load_cert(path: Path) -> x509.Certificate:
+    from cryptography import x509
+
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise _unusable(path, error) from error
+
+
+def _load_key(path: Path) -> Key:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: it has a passphrase
+        raise _unusable(path, error) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        raise _unusable(path, "it is neither an ECDSA nor an RSA key")
+    return key
+
+
+def _unusable(path: Path, reason: object) -> StoreError:
+    return StoreError(
+        f"The file '{path.name}' of the certificate authority cannot be used.",
+        facts={"path": path, "reason": reason},
+        hint=f"move '{path.parent}' away: a new authority is made, and its machines need: regenerate-certs",
+    )

@@ -1,0 +1,250 @@
+"""The contract between the core and whatever makes machines: five methods, and small protocols for the rest.
+
+Eighteen methods were what a driver cost Docker Machine, and every one of them had to be answered by drivers that could
+not. Here a driver answers five questions; what only some can do is a protocol of its own, and the core asks
+``isinstance``. There is no base class and no method that only says "unsupported".
+
+A driver is a frozen dataclass whose fields are its options (see `pytest_machine.options`). It remembers nothing: all
+that it needs to know of a machine is in the `Record` or in the tags that it put on whatever it made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar, Protocol, runtime_checkable
+
+from .model import Address, Id, Incident, Isolation, Network, Record, Seed, Seen, Trouble
+
+
+class Driver(Protocol):
+    """Makes machines and destroys them.
+
+    Every method raises `DriverError` when the outside world refuses. All are called from several threads at once.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    def isolation(self) -> Isolation:
+        """What stands between a machine made with these options and its host."""
+        ...
+
+    def check(self) -> None:
+        """Raise `DriverUnavailable`, with the remedy as hint, unless machines can be made here and now. Cheap."""
+        ...
+
+    def create(self, record: Record, seed: Seed) -> None:
+        """Make the machine; it is powered on when this returns. Called again for the same record: nothing more happens.
+
+        May take minutes, and may die at any point: everything that it makes carries the record's tags from the first
+        moment on, so that `destroy` and `find` reach it.
+        """
+        ...
+
+    def destroy(self, record: Record) -> None:
+        """Remove every trace of the machine, half-made ones too. Again, or never made: nothing happens."""
+        ...
+
+    def look(self, records: Sequence[Record]) -> Mapping[Id, Seen]:
+        """Return state and address of many machines, with one question to the provider where it can be asked so.
+
+        One that is not there is `State.ABSENT`; one that cannot be asked about is `State.ERROR` with a detail.
+        """
+        ...
+
+    def find(self) -> Iterable[Record]:
+        """Return all that carries our tags on this provider, rebuilt from them, without any store.
+
+        Half-made machines are among them. Other hosts' and users' machines too: the caller reads ``host`` and ``run``.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsReserve(Protocol):
+    """The address can be known before the machine is made, so certificates can be planted at its birth."""
+
+    def reserve(self, record: Record) -> Address:
+        """Return the machine's future address; again: the same. `destroy` gives it back."""
+        ...
+
+
+@runtime_checkable
+class SupportsPower(Protocol):
+    """The machine can be shut down in order and started again, keeping its disk and, if reserved, its address."""
+
+    def start(self, record: Record) -> None:
+        """Power on; a running machine: nothing happens."""
+        ...
+
+    def stop(self, record: Record) -> None:
+        """Shut down in order, by force if that takes too long; a stopped machine: nothing happens."""
+        ...
+
+
+@runtime_checkable
+class SupportsKill(Protocol):
+    """The machine's power can be cut."""
+
+    def kill(self, record: Record) -> None:
+        """Cut the power at once, keeping the disk; a stopped machine: nothing happens."""
+        ...
+
+
+@runtime_checkable
+class SupportsPause(Protocol):
+    """The machine can be frozen: it keeps its memory and answers nothing."""
+
+    def pause(self, record: Record) -> None:
+        """Freeze; a paused machine: nothing happens."""
+        ...
+
+    def resume(self, record: Record) -> None:
+        """Go on; a running machine: nothing happens."""
+        ...
+
+
+@runtime_checkable
+class SupportsSnapshots(Protocol):
+    """The machine's disk can be noted and brought back."""
+
+    def snapshot(self, record: Record, name: str) -> None:
+        """Keep the machine's disk as it is under `name`, replacing one of that name."""
+        ...
+
+    def restore(self, record: Record, name: str) -> None:
+        """Bring the disk back as it was, running as it was."""
+        ...
+
+
+@runtime_checkable
+class SupportsReset(Protocol):
+    """What a test did to the machine outside of its Docker can be seen, and undone without making another machine."""
+
+    def note(self, record: Record) -> None:
+        """Note the running machine as it is: this is what untouched looks like from now on."""
+        ...
+
+    def changes(self, record: Record) -> Sequence[str]:
+        """Return what is not as it was noted, outside of Docker's own data; sorted, in words for people."""
+        ...
+
+    def lay_again(self, record: Record, seed: Seed) -> None:
+        """Throw away all that the machine ever wrote and power it on as it was born: address, seed, networks."""
+        ...
+
+
+@runtime_checkable
+class SupportsNetworks(Protocol):
+    """Machines can sit on further networks, which nothing else reaches.
+
+    A machine whose record names networks reaches other machines over such alone, from its birth on.
+    """
+
+    def connect(self, record: Record, network: Network) -> str:
+        """Put the running machine on the network, made if it is not there; return its address. Again: the same."""
+        ...
+
+    def disconnect(self, record: Record, network: Network) -> None:
+        """Take the machine off the network; one that is not on it: nothing happens."""
+        ...
+
+    def remove_network(self, network: Network) -> None:
+        """Remove every trace of the network, half-made too. Again, or never made: nothing happens."""
+        ...
+
+    def find_networks(self) -> Iterable[Network]:
+        """Return every network that carries our tags, rebuilt from them, without any store."""
+        ...
+
+
+@runtime_checkable
+class SupportsConsole(Protocol):
+    """What the machine printed while it booted and ran can be read from outside."""
+
+    def console(self, record: Record) -> str:
+        """Return the last part of the console, as text; empty when there is none."""
+        ...
+
+
+@runtime_checkable
+class SupportsPreload(Protocol):
+    """Docker images can lie once on the host and be in machines from their birth, without being loaded again.
+
+    `Driver.create` gives a machine whose ``record.preload`` is a key the images that are kept under that key. No
+    machine may be able to change another's. A driver without this has the images loaded into each machine, over
+    Docker's API.
+    """
+
+    def has_preload(self, key: str) -> bool:
+        """Return whether images are kept under `key` for machines with these options."""
+        ...
+
+    def keep_preload(self, record: Record, key: str) -> bool:
+        """Keep the images of a machine that was stopped in order; it is destroyed afterwards.
+
+        Return whether they could be kept: an engine may store them in a way that the driver does not know.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsFootprint(Protocol):
+    """The machine lives on this host and takes of its memory, so that only so many fit. No test can need it."""
+
+    def footprint(self) -> int:
+        """Return how many bytes of this host's memory one machine with these options is expected to take."""
+        ...
+
+
+@runtime_checkable
+class SupportsFingerprint(Protocol):
+    """What a machine is made of can change while its options stay. No test can need it."""
+
+    def fingerprint(self) -> str:
+        """Return a text that is another one when a machine made now would be made of something else. Cheap."""
+        ...
+
+
+@runtime_checkable
+class SupportsIncidents(Protocol):
+    """What the kernel did to the machine's processes, and what went wrong in the kernel, can be told."""
+
+    def incidents(self, record: Record) -> Sequence[Incident]:
+        """Return all that is known since the machine was made; each stays equal from one call to the next. Cheap."""
+        ...
+
+    def unseen(self, record: Record) -> Mapping[Trouble, str]:
+        """Return what cannot be seen here, and why: nobody should rely on hearing of it."""
+        ...
+
+
+CAPABILITIES: Mapping[str, type] = {
+    "reserve": SupportsReserve,
+    "power": SupportsPower,
+    "kill": SupportsKill,
+    "pause": SupportsPause,
+    "snapshots": SupportsSnapshots,
+    "reset": SupportsReset,
+    "networks": SupportsNetworks,
+    "console": SupportsConsole,
+    "preload": SupportsPreload,
+    "incidents": SupportsIncidents,
+}
+"""Name in ``needs=`` → protocol."""
+
+NEEDS: frozenset[str] = frozenset(CAPABILITIES) | frozenset(Isolation)
+"""Every word that ``needs=`` takes."""
+
+
+def missing(driver: Driver, needs: Iterable[str]) -> list[str]:
+    """Return those of `needs` that `driver` does not have, in order."""
+    return [
+        need
+        for need in sorted(needs)
+        if not (
+            isinstance(driver, CAPABILITIES[need])
+            if need in CAPABILITIES
+            else need in frozenset(Isolation) and driver.isolation.includes(Isolation(need))
+        )
+    ]

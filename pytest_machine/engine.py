@@ -1,0 +1,219 @@
+"""The Docker daemon in a machine, asked from here: is it up, and a client for it.
+
+Nothing may come between a machine and us: the environment's proxies and CA bundles are not heard.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import ssl
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from .errors import DriverError
+from .model import Address
+from .waiting import NotYet
+
+if TYPE_CHECKING:
+    import docker
+
+
+def ping(address: Address, *, certs: Path, timeout: float = 5) -> str:
+    """Return the API version of the daemon, once it answers over mutual TLS; raises `NotYet` or `OSError` until then.
+
+    `certs` is a directory with ``ca.pem``, ``cert.pem`` and ``key.pem``; the server must be whom that authority says,
+    at that address. `timeout` bounds each step, in seconds.
+    """
+    # By hand, because docker-py costs half a second to import, and this is asked in a hurry and often.
+    connection = http.client.HTTPSConnection(address.ip, address.engine_port, timeout=timeout, context=_context(certs))
+    try:
+        connection.request("GET", "/_ping")
+        response = connection.getresponse()
+        body = response.read(200)
+    except http.client.HTTPException as error:
+        raise NotYet(f"{type(error).__name__}: {error}") from error
+    finally:
+        connection.close()
+    if response.status != http.HTTPStatus.OK:
+        raise NotYet(f"HTTP {response.status}: {body.decode(errors='replace')}")
+    # Daemons before API 1.25 name their version elsewhere; none of them is old enough to be refused for it.
+    return response.headers.get("Api-Version") or "1.24"
+
+
+def client(address: Address, *, certs: Path, timeout: float = 60) -> docker.DockerClient:
+    """Return docker-py's client for the daemon, at the newest API version that both speak. Close it when done.
+
+    `timeout` is how long one answer may take, in seconds.
+    """
+    import docker
+    from docker.constants import DEFAULT_DOCKER_API_VERSION
+    from docker.tls import TLSConfig
+
+    # docker-py would ask for the version while it is built, before it can be told to leave the environment alone.
+    version = min(ping(address, certs=certs, timeout=timeout), DEFAULT_DOCKER_API_VERSION, key=_version)
+    found = docker.DockerClient(
+        base_url=address.url,
+        version=version,
+        timeout=timeout,  # type: ignore[arg-type]  # requests takes fractions too
+        tls=TLSConfig(
+            client_cert=(str(certs / "cert.pem"), str(certs / "key.pem")), ca_cert=str(certs / "ca.pem"), verify=True
+        ),
+    )
+    # Otherwise REQUESTS_CA_BUNDLE replaces `ca_cert`, and HTTPS_PROXY gets to see machines that only we can reach.
+    found.api.trust_env = False
+    return found
+
+
+def load(address: Address, *, certs: Path, archive: Iterable[bytes], timeout: float = 600) -> list[str]:
+    """Load an archive of ``docker save`` into the daemon, packed or not; return what it says it has loaded.
+
+    Raises `DriverError` when it is no such archive. `timeout` is how long one answer may take, in seconds.
+    """
+    connection = http.client.HTTPSConnection(address.ip, address.engine_port, timeout=timeout, context=_context(certs))
+    try:
+        connection.request("POST", "/images/load?quiet=1", body=iter(archive), encode_chunked=True,
+                           headers={"Content-Type": "application/x-tar", "Transfer-Encoding": "chunked"})  # fmt: skip
+        response = connection.getresponse()
+        body = response.read().decode(errors="replace")
+    finally:
+        connection.close()
+    said = [json.loads(line) for line in body.splitlines() if line.startswith("{")]
+    wrong = [str(one.get("error") or one.get("message")) for one in said if "error" in one or response.status >= 300]
+    if wrong or response.status >= http.HTTPStatus.MULTIPLE_CHOICES:
+        raise DriverError(
+            "Docker could not load the images.",
+            facts={"reason": wrong[0] if wrong else f"HTTP {response.status}"},
+            hint="make the archive with: docker save -o image.tar IMAGE",
+        )
+    return [str(one["stream"]).strip().partition(": ")[2] for one in said if "stream" in one]
+
+
+_covered: list[dict[str, str | None]] = []
+"""What the environment's variables were before machines' own were shown in it, outermost first (`covering`)."""
+
+
+@contextlib.contextmanager
+def covering(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of this process for a while; afterwards they are what they were, and meanwhile `local` knows."""
+    before = {name: os.environ.get(name) for name in variables}
+    _covered.append(before)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        _covered.remove(before)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def local() -> Iterator[docker.DockerClient]:
+    """Yield a client of the user's own engine, as ``docker`` in their shell would find it; no machine's."""
+    import docker
+
+    found: dict[str, str | None] = dict(os.environ)
+    for before in reversed(_covered):
+        found |= before
+    environment = {name: value for name, value in found.items() if value is not None}
+    _knock(environment.get("DOCKER_HOST") or "unix:///var/run/docker.sock")
+    client = docker.from_env(environment=environment)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _knock(url: str) -> None:
+    """Raise `OSError` when nobody listens on a local socket: docker-py would, and leave its own end of it open."""
+    if url.startswith("unix://") and hasattr(socket, "AF_UNIX"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(url.removeprefix("unix://"))
+
+
+def _context(certs: Path) -> ssl.SSLContext:
+    # Not `create_default_context`: that is as strict since Python 3.13 as Docker Machine's older authorities are not.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(cafile=certs / "ca.pem")
+    context.load_cert_chain(certs / "cert.pem", certs / "key.pem")
+    return context
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
+
+
+class Api:
+    """The few calls that the core makes itself, on one connection; a context manager.
+
+    Raises `OSError`, `ValueError` or `http.client.HTTPException` (`TROUBLE`) when the daemon does not do as asked.
+    """
+
+    def __init__(self, address: Address, *, certs: Path, timeout: float) -> None:
+        self._connection = http.client.HTTPSConnection(
+            address.ip, address.engine_port, timeout=timeout, context=_context(certs)
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def get(self, path: str) -> Any:
+        """Return the answer to a question, from JSON."""
+        return self._ask("GET", path)
+
+    def post(self, path: str) -> Any:
+        """Have something done; return what the daemon says to it."""
+        return self._ask("POST", path)
+
+    def delete(self, path: str) -> None:
+        """Have something removed; what is gone already is gone."""
+        self._ask("DELETE", path)
+
+    def _ask(self, method: str, path: str) -> Any:
+        self._connection.request(method, path)
+        response = self._connection.getresponse()
+        body = response.read()
+        if response.status >= 400 and response.status != http.HTTPStatus.NOT_FOUND:
+            raise ValueError(f"{method} {path}: {response.status} {body[:500].decode(errors='replace').strip()}")
+        return json.loads(body) if body.startswith((b"{", b"[")) else None
+
+
+TROUBLE = (OSError, ValueError, http.client.HTTPException)
+"""What a call raises when the daemon is gone, or says no."""
+
+
+def version(address: Address, *, certs: Path, timeout: float = 2) -> str:
+    """Return the version of the daemon itself, such as ``26.1.5``; empty when it does not say."""
+    with contextlib.suppress(*TROUBLE), Api(address, certs=certs, timeout=timeout) as api:
+        return str((api.get("/version") or {}).get("Version", ""))
+    return ""
+
+
+def quiesce(address: Address, *, certs: Path, grace: float) -> None:
+    """Ask every running container to end, all at once, and wait `grace` seconds at most.
+
+    Best effort: a daemon that does not answer within a second, or goes away, is left as it is; so is one whose
+    certificates are gone, as they are after a first `destroy`.
+    """
+    deadline = time.monotonic() + grace
+    with contextlib.suppress(*TROUBLE), Api(address, certs=certs, timeout=1) as api:
+        asked = False
+        while running := api.get("/containers/json"):
+            for container in () if asked else running:
+                api.post(f"/containers/{container['Id']}/kill?signal=SIGTERM")
+            asked = True
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.02)

@@ -1,0 +1,28 @@
+"""What third parties may add, by pluggy.
+
+Anyone can: a package by an entry point in the group ``pytest_machine``, a test suite in its ``conftest.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:  # pytest reads this in every run of everybody
+    from .driver import Driver
+
+PROJECT = "pytest_machine"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def pytest_machine_drivers() -> Iterable[type[Driver]]:
+    """Return driver classes: frozen dataclasses with the five methods of `pytest_machine.driver.Driver`.
+
+    A class whose ``name`` is a built-in driver's takes its place.
+    """
+    return ()

@@ -1,0 +1,95 @@
+"""Machines that were kept on purpose: a note in the machine's own directory, which everybody who destroys asks for.
+
+The note is on disk from the moment on at which the machine is to stay, so that whatever ends the run afterwards leaves
+it alone too. A kept machine belongs to nobody: `pytest-machine rm` removes it, and ``prune --all``.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import store
+from .model import Record
+from .owner import state_dir, stores
+
+_NOTE = "kept.json"
+_KEY = "id_ed25519"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One machine that stays."""
+
+    record: Record
+    because: str
+    """Why: a test's id as a rule."""
+    since: float
+    """Unix time, seconds."""
+
+    @property
+    def ssh(self) -> str:
+        """The command that gives a shell in it."""
+        directory, address = self.record.directory, self.record.address
+        if address is None:
+            return ""
+        # OpenSSH splits the value of this option at blanks, unless it is quoted for OpenSSH too.
+        known = f'"{directory / "known_hosts"}"' if " " in str(directory) else directory / "known_hosts"
+        argv = ["ssh", "-F", "none", "-i", str(directory / _KEY), "-o", "IdentitiesOnly=yes"]
+        argv += ["-o", f"UserKnownHostsFile={known}"]
+        argv += ["-p", str(address.ssh_port)] if address.ssh_port != 22 else []
+        return shlex.join([*argv, f"{address.user}@{address.ip}"])
+
+    @property
+    def docker(self) -> str:
+        """The command that asks its engine; any other command of ``docker`` in place of ``ps -a``."""
+        if self.record.address is None:
+            return ""
+        where = shlex.quote(str(self.record.directory))
+        return f"DOCKER_HOST={self.record.address.url} DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH={where} docker ps -a"
+
+    @property
+    def remove(self) -> str:
+        """The command that removes it."""
+        return f"pytest-machine rm {self.record.id}"
+
+
+def keep(record: Record, because: str) -> None:
+    """Let a machine stay whatever ends its run; again: the first reason holds."""
+    if record.directory.is_dir() and because_of(record) is None:
+        note = {"because": because, "since": time.time()}
+        store.write(record.directory / _NOTE, json.dumps(note).encode(), durable=False)
+
+
+def because_of(record: Record) -> str | None:
+    """Return why a machine is kept; None: it is not."""
+    found = _read(record)
+    return None if found is None else found.because
+
+
+def of_run(directory: Path) -> list[Kept]:
+    """Return what is kept of the run whose directory this is, in the order in which it was made."""
+    records = [record for each in stores(directory) for record in each.records()]
+    found = [kept for record in records if (kept := _read(record)) is not None]
+    return sorted(found, key=lambda kept: kept.record.created)
+
+
+def everywhere() -> Iterator[Kept]:
+    """Return what is kept of all runs of this user."""
+    for directory in sorted((state_dir() / "runs").glob("[!.]*")):
+        yield from of_run(directory)
+
+
+def _read(record: Record) -> Kept | None:
+    try:
+        note = json.loads((record.directory / _NOTE).read_text("utf-8"))
+        return Kept(record, str(note["because"]), float(note["since"]))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        # Somebody wanted it to stay: when in doubt, it does.
+        return Kept(record, "its note cannot be read", record.created)

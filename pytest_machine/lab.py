@@ -1,0 +1,302 @@
+"""Lab: machines that live and die together, and the networks between them.
+
+Its machines are made in parallel, all or none. Each knows the others by name. Machines that sit on networks of the lab
+talk to each other over those alone; machines that sit on none share their driver's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Self
+
+from . import birth
+from .driver import SupportsNetworks
+from .errand import Errand
+from .errors import BadSpec, CleanupFailed, UnknownMachine
+from .machine import Machine
+from .model import Id, Network, Record, Spec, names, new_id
+from .owner import host_id
+from .plugins import Registry
+from .store import Store
+
+# More at once would only make each of them slower, and a cloud's API angry.
+_AT_ONCE = 32
+
+
+class Lab:
+    """Several machines, by name or in the order in which they were made. A context manager: all go at the end.
+
+    ``lab["web"]``, ``lab[0]``, ``for machine in lab``, ``len(lab)``, ``"web" in lab``.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        registry: Registry,
+        run: str = "",
+        name: str = "",
+        expires: float | None = None,
+        witness: birth.Witness | None = None,
+    ) -> None:
+        self.name = name
+        self._witness = witness
+        self._expires = expires
+        self._id = new_id()
+        self._store = store
+        self._registry = registry
+        self._run = run
+        self._machines: dict[str, Machine] = {}
+        self._networks: dict[str, Network] = {}
+        self._connectors: dict[type, SupportsNetworks] = {}
+        self._known: dict[str, dict[str, str]] = {}
+        self._lock = threading.RLock()
+
+    @classmethod
+    def load(cls, *, store: Store, registry: Registry, run: str = "") -> Self:
+        """Return the lab whose machines are noted in a store of its own, in the order in which they were made.
+
+        Raises `StoreError` when a record cannot be read.
+        """
+        lab = cls(store=store, registry=registry, run=run)
+        machines = [Machine.load(name, store=store, registry=registry) for name in store.names()]
+        machines.sort(key=lambda machine: machine.record.created)
+        lab._machines = {machine.name: machine for machine in machines}
+        if machines:
+            lab._id = Id(machines[0].record.lab)
+        drivers = {type(machine.driver): machine.driver for machine in machines}
+        for driver in drivers.values():
+            if isinstance(driver, SupportsNetworks):
+                lab._networks |= {each.name: each for each in driver.find_networks() if each.lab == lab._id}
+        return lab
+
+    @property
+    def store(self) -> Store:
+        """Where its machines are noted."""
+        return self._store
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.destroy()
+
+    def __iter__(self) -> Iterator[Machine]:
+        return iter(self.machines)
+
+    def __len__(self) -> int:
+        return len(self._machines)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._machines
+
+    def __getitem__(self, which: str | int) -> Machine:
+        if isinstance(which, int):
+            return self.machines[which]
+        if which not in self._machines:
+            raise UnknownMachine(
+                f"There is no machine '{which}' in this lab.",
+                facts={"machines": names(self._machines)},
+                hint=f"@pytest.mark.machine('{which}')",
+            )
+        return self._machines[which]
+
+    def __repr__(self) -> str:
+        return f"<Lab {names(self._machines)}>"
+
+    @property
+    def machines(self) -> list[Machine]:
+        """The machines, in the order in which they were asked for."""
+        return list(self._machines.values())
+
+    @property
+    def networks(self) -> Mapping[str, Network]:
+        """The lab's own networks, by name."""
+        return dict(self._networks)
+
+    def create(self, *specs: Spec) -> list[Machine]:
+        """Make machines, in parallel, and put them on their networks; return them in the order of `specs`.
+
+        Either all are ready when this returns, or none is left and this raises the error of the first that failed.
+        """
+        wanted = [spec.name for spec in specs if spec.name]
+        twice = sorted({name for name in wanted if wanted.count(name) > 1 or name in self._machines})
+        if twice:
+            raise BadSpec(f"A lab cannot have two machines called {names(twice)}.", hint="give each a name of its own")
+        begun = time.time()
+        unborn: list[birth.Unborn] = []
+        try:
+            # `extend` keeps what came before an error, and that must be taken back.
+            unborn.extend(
+                birth.note(
+                    spec, store=self._store, registry=self._registry, run=self._run, lab=self._id, expires=self._expires
+                )
+                for spec in specs
+            )
+        except BaseException as error:
+            for each in unborn:
+                birth.undo(each.record, each.driver, store=self._store, because=error)
+            raise
+        made = self._bear(specs, unborn, begun)
+        with self._lock:
+            self._machines |= {machine.name: machine for machine in made}
+            # Known before there is anything to remove, and for longer than there are machines.
+            self._connectors |= {type(m.driver): m.driver for m in made if isinstance(m.driver, SupportsNetworks)}
+        try:
+            self._connect(zip(made, specs, strict=True))
+            self._spread_names()
+        except BaseException as error:
+            self._drop(made, error)
+            raise
+        return made
+
+    def _bear(self, specs: Sequence[Spec], unborn: Sequence[birth.Unborn], begun: float) -> list[Machine]:
+        talking = {
+            each.record.name: each.record.address.ip
+            for each, spec in zip(unborn, specs, strict=True)
+            if each.record.address is not None and not spec.networks
+        }
+        older = {m.name: m.ip for m in self.machines if m.record.address is not None and not self._on_networks(m)}
+        everyone = {**older, **talking}
+
+        turn = threading.Semaphore(_AT_ONCE)
+        bearings: list[Errand[Record]] = []
+        made: list[Machine] = []
+        errors: list[BaseException] = []
+        try:
+            for each, spec in zip(unborn, specs, strict=True):
+                known = self._known[each.record.name] = {} if spec.networks else dict(everyone)
+                bearings.append(birth.bearing(each, store=self._store, names=known, turn=turn, witness=self._witness))
+            for each, bearing in zip(unborn, bearings, strict=True):
+                try:
+                    record = birth.born(each, bearing)
+                except Exception as error:  # noqa: BLE001  # raised below, when all have ended
+                    errors.append(error)
+                else:
+                    made.append(Machine(record, driver=each.driver, store=self._store, registry=self._registry))
+                    made[-1].seconds = (record.ready or time.time()) - begun
+        except BaseException as error:
+            birth.abandon(itertools.zip_longest(unborn, bearings), store=self._store, because=error)
+            raise
+        if errors:
+            self._drop(made, errors[0])
+            for other in errors[1:]:
+                errors[0].add_note(f"Another machine failed too: {other}")
+            raise errors[0]
+        return made
+
+    def _connect(self, pairs: Iterable[tuple[Machine, Spec]]) -> None:
+        for machine, spec in pairs:
+            for name in spec.networks:
+                machine.connect(self.network(name))
+
+    def network(self, name: str) -> Network:
+        """Return the lab's network of that name, noted now if it is new."""
+        with self._lock:
+            if name not in self._networks:
+                self._networks[name] = Network(
+                    id=new_id(),
+                    name=name,
+                    store=self._store.path,
+                    host=host_id(),
+                    run=self._run,
+                    lab=self._id,
+                    created=time.time(),
+                )
+            return self._networks[name]
+
+    def _on_networks(self, machine: Machine) -> Mapping[str, str]:
+        return {name: link.ip for name, link in machine.networks.items()} if self._networks else {}
+
+    def _spread_names(self) -> None:
+        """See to it that each machine finds the others under the address at which it can reach them."""
+        links = {machine.name: self._on_networks(machine) for machine in self.machines}
+        for machine in self.machines:
+            mine = links[machine.name]
+            known: dict[str, str] = {}
+            for other in self.machines:
+                shared = [name for name in mine if name in links[other.name]]
+                if other is machine:
+                    known[other.name] = next(iter(mine.values()), machine.ip)
+                elif shared:
+                    known[other.name] = links[other.name][shared[0]]
+                elif not mine and not links[other.name]:
+                    known[other.name] = other.ip
+            if known != self._known.get(machine.name):
+                machine.put(birth.write_hosts(machine.record, known), "/etc/hosts")
+                self._known[machine.name] = known
+
+    def destroy(self, *, kill: bool = False) -> None:
+        """Destroy every machine, in parallel, then the networks; again: nothing happens.
+
+        Everything is tried; what could not be destroyed is in one `CleanupFailed`.
+        """
+        with self._lock:
+            going, self._machines = self.machines, {}
+        errors = self._end(going, kill=kill) + self._remove_networks()
+        if errors:
+            raise CleanupFailed("Not everything of the lab could be destroyed.", errors, hint="pytest-machine prune")
+
+    def _remove_networks(self) -> list[Exception]:
+        """Remove every network; one that Ctrl-C left, or whose machines went before, is still known the next time."""
+        errors: list[Exception] = []
+        for name, network in self.networks.items():
+            for driver in self._connectors.values():
+                try:
+                    driver.remove_network(network)
+                except Exception as error:  # noqa: BLE001  # gathered, as above
+                    errors.append(error)
+            with self._lock:
+                self._networks.pop(name, None)
+        return errors
+
+    def _end(self, machines: Sequence[Machine], *, kill: bool) -> list[Exception]:
+        def end(machine: Machine) -> Exception | None:
+            try:
+                machine.destroy(kill=kill)
+            except Exception as error:  # noqa: BLE001  # gathered: one machine's trouble must not keep the others alive
+                return error
+            return None
+
+        turn = threading.Semaphore(_AT_ONCE)
+        # Should Ctrl-C come now, they go on without us.
+        ends = [Errand(functools.partial(end, machine), turn=turn) for machine in machines]
+        return [error for error in (each.result() for each in ends) if error is not None]
+
+    def _drop(self, machines: Sequence[Machine], because: BaseException) -> None:
+        with self._lock:
+            for machine in machines:
+                self._machines.pop(machine.name, None)
+        errors = self._end(machines, kill=True)
+        if not self._machines:
+            errors += self._remove_networks()
+        for error in errors:
+            because.add_note(f"Besides: {error}")
+
+    def release(self) -> None:
+        """Let all machines and networks live on by themselves: the lab knows them no more, and will not end them."""
+        self.close()
+        with self._lock:
+            self._machines, self._networks = {}, {}
+
+    def close(self) -> None:
+        """Close the connections to its machines; they go on."""
+        for machine in self.machines:
+            machine.close()
+
+    def remove(self, machine: Machine, *, kill: bool = False) -> None:
+        """Destroy one of the machines; the others go on."""
+        with self._lock:
+            self._machines.pop(machine.name, None)
+        machine.destroy(kill=kill)
+
+    @contextlib.contextmanager
+    def environment(self) -> Iterator[None]:
+        """Set the first machine's variables for a while; a lab without machines sets none."""
+        with self.machines[0].environment() if self._machines else contextlib.nullcontext():
+            yield

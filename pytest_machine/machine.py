@@ -1,0 +1,451 @@
+"""Machine: one machine's life, and what a test holds in its hand."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+
+from . import birth, cleaning, engine
+from .certs import merged_bundle
+from .driver import (
+    CAPABILITIES,
+    Driver,
+    SupportsConsole,
+    SupportsKill,
+    SupportsNetworks,
+    SupportsPause,
+    SupportsPower,
+    SupportsReset,
+    SupportsSnapshots,
+)
+from .errors import NotRunning, Unsupported
+from .model import Address, Id, Network, Record, Result, Spec, State, names
+from .options import configure
+from .plugins import Registry
+from .ssh import SshConnection
+from .store import Store, write
+from .waiting import NotYet, wait
+
+if TYPE_CHECKING:
+    import docker
+
+T = TypeVar("T")
+
+# Seconds that running containers get to end by themselves before an orderly `destroy` takes their host away: enough for
+# a database to flush, too little to be felt where nothing listens to SIGTERM.
+_GRACE = 1.0
+
+# What the engine held when the machine was noted.
+_PRISTINE = "pristine.json"
+
+# What requests, curl and OpenSSL read, in this order of precedence. Each hides a machine's own authority from clients
+# that are configured by DOCKER_CERT_PATH (requests' bug 3829), so each gets a bundle that has both.
+_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+
+
+@dataclass(frozen=True, slots=True)
+class HostPort:
+    """Where a container's published port is reached from here."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A machine's place on one network."""
+
+    name: str
+    ip: str
+
+
+class Machine:
+    """A Docker host. A context manager: it is destroyed at the end of the block.
+
+    Made by `Machine.create`, `Lab.create` or a fixture; `Machine.load` gives one that is noted in a store.
+    """
+
+    def __init__(
+        self, record: Record, *, driver: Driver, store: Store, registry: Registry, seconds: float = 0.0
+    ) -> None:
+        self.record = record
+        self.driver = driver
+        self.seconds = seconds
+        """How long it took from the call of `create` until Docker answered."""
+        self._store = store
+        self._registry = registry
+        self._lock = threading.RLock()
+        self._connection: SshConnection | None = None
+        self._docker: docker.DockerClient | None = None
+
+    @classmethod
+    def create(
+        cls,
+        spec: Spec,
+        *,
+        store: Store,
+        registry: Registry,
+        run: str = "",
+        lab: str = "",
+        expires: float | None = None,
+    ) -> Machine:
+        """Make a machine; it is ready when this returns, or nothing is left of it when this raises."""
+        begun = time.monotonic()
+        unborn = birth.note(spec, store=store, registry=registry, run=run, lab=lab, expires=expires)
+        record = birth.bear(unborn, store=store)
+        seconds = time.monotonic() - begun
+        return cls(record, driver=unborn.driver, store=store, registry=registry, seconds=seconds)
+
+    @classmethod
+    def load(cls, name: str, *, store: Store, registry: Registry) -> Machine:
+        """Return the machine that the store has under that name; raises `UnknownMachine` or `StoreError`."""
+        record = store.load(name)
+        given = {**record.options, **store.secrets(name)}
+        driver = configure(registry.driver(record.driver), given)
+        seconds = record.ready - record.created if record.ready else 0.0
+        return cls(record, driver=driver, store=store, registry=registry, seconds=seconds)
+
+    def __repr__(self) -> str:
+        where = f" at {self.record.address.ip}" if self.record.address else ""
+        return f"<Machine '{self.name}' ({self.record.driver}){where}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.destroy()
+
+    # What it is.
+
+    @property
+    def name(self) -> str:
+        """Its name, which is its host name too."""
+        return self.record.name
+
+    @property
+    def id(self) -> Id:
+        """Its identity, under which its driver knows it."""
+        return self.record.id
+
+    @property
+    def state(self) -> State:
+        """What it is doing now, by its driver."""
+        return self.driver.look([self.record])[self.id].state
+
+    @property
+    def address(self) -> Address:
+        """How it is reached; raises `NotRunning` when it has no address."""
+        if self.record.address is None:
+            raise NotRunning(f"The machine '{self.name}' has no address.", hint="machine.start()")
+        return self.record.address
+
+    @property
+    def ip(self) -> str:
+        """Its address, as reached from here."""
+        return self.address.ip
+
+    @property
+    def url(self) -> str:
+        """Its engine, as ``DOCKER_HOST`` wants it."""
+        return self.address.url
+
+    @property
+    def networks(self) -> Mapping[str, Link]:
+        """Its place on each of the lab's networks: ``machine.networks["front"].ip``."""
+        seen = self.driver.look([self.record])[self.id].networks
+        return {name: Link(name, ip) for name, ip in seen.items()}
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The variables that make ``docker``, Compose, Testcontainers and ``docker.from_env()`` talk to it.
+
+        Where the environment names a bundle of authorities (``REQUESTS_CA_BUNDLE`` and its like) or a proxy, that would
+        come between: then those variables are here too, with a bundle that has both and with its address excepted.
+        """
+        found = {
+            "DOCKER_HOST": self.url,
+            "DOCKER_TLS_VERIFY": "1",
+            "DOCKER_CERT_PATH": str(self.record.directory),
+            "DOCKER_MACHINE_NAME": self.name,
+            "TESTCONTAINERS_HOST_OVERRIDE": self.ip,
+        }
+        authority = (self.record.directory / "ca.pem").read_bytes()
+        for variable in _BUNDLES:
+            theirs = Path(os.environ.get(variable, ""))
+            if theirs.is_file() and theirs.parent != self.record.directory:
+                target = self.record.directory / f"bundle-{variable.lower()}.pem"
+                merged_bundle(theirs, authority, target)
+                found[variable] = str(target)
+        if any(os.environ.get(variable) for variable in _PROXIES):
+            for variable in ("NO_PROXY", "no_proxy"):
+                excepted = [part for part in os.environ.get(variable, "").split(",") if part]
+                found[variable] = ",".join(dict.fromkeys([*excepted, self.ip]))
+        return found
+
+    @contextlib.contextmanager
+    def environment(self) -> Iterator[None]:
+        """Set `env` in this process for a while; afterwards the variables are what they were."""
+        with engine.covering(self.env):
+            yield
+
+    # What is in it.
+
+    @property
+    def docker(self) -> docker.DockerClient:
+        """A client of its engine: its own certificates, no proxy, an answer within 60 s or an error."""
+        with self._lock:
+            if self._docker is None:
+                self._docker = engine.client(self.address, certs=self.record.directory)
+            return self._docker
+
+    @property
+    def connection(self) -> SshConnection:
+        """Its SSH connection: one for all commands, made when the first needs it."""
+        with self._lock:
+            if self._connection is None:
+                directory = self.record.directory
+                self._connection = SshConnection(
+                    self.address, key=directory / birth.KEY, known_hosts=directory / birth.KNOWN_HOSTS
+                )
+            return self._connection
+
+    def run(
+        self, *argv: str, check: bool = True, timeout: float | None = None, input: str | bytes | None = None
+    ) -> Result:
+        """Run a command in the machine, as its login user; see `pytest_machine.connection.Connection.run`."""
+        return self.connection.run(*argv, check=check, timeout=timeout, input=input)
+
+    def put(self, source: Path | bytes, target: str, *, mode: int = 0o644) -> None:
+        """Write bytes, a local file or a local directory to `target` in the machine."""
+        self.connection.put(source, target, mode=mode)
+
+    def get(self, source: str, target: Path) -> None:
+        """Bring a file or directory of the machine home."""
+        self.connection.get(source, target)
+
+    def console(self) -> str:
+        """Return the end of what it printed while it booted and ran; empty where its driver cannot tell."""
+        return self.driver.console(self.record) if isinstance(self.driver, SupportsConsole) else ""
+
+    def port(self, container: str | Any, port: int, protocol: str = "tcp") -> HostPort:
+        """Return where a container's published port is reached from here.
+
+        `container` is a name, an id or docker-py's container. Raises `NotRunning` when the port is not published.
+        """
+        found = self.docker.containers.get(container if isinstance(container, str) else container.id)
+        bound = (found.attrs["NetworkSettings"]["Ports"] or {}).get(f"{port}/{protocol}")
+        if not bound:
+            raise NotRunning(
+                f"The container '{found.name}' does not publish port {port}/{protocol}.",
+                facts={"state": found.status, "published": names(found.attrs["NetworkSettings"]["Ports"] or {})},
+                hint=f"containers.run(..., ports={{'{port}/{protocol}': None}})",
+            )
+        return HostPort(self.ip, int(bound[0]["HostPort"]))
+
+    def wait_for(
+        self,
+        *,
+        http: str | None = None,
+        port: int | None = None,
+        log: str | None = None,
+        container: str | Any = None,
+        timeout: float = 60.0,
+    ) -> None:
+        """Wait until a service answers; raises `WaitTimeout` with what was last seen.
+
+        `http` is a URL on this machine that must answer below 400, in full or as ``:8080/health``; `port` a TCP port of
+        the machine that must accept; `log` a regular expression that `container`'s log must show. With `container`,
+        `http` and `port` speak of its ports, wherever they are published.
+        """
+        if http is not None:
+            wait(lambda: _answers(self._located(http, container)), f"'{http}' on '{self.name}'", timeout=timeout)
+        if port is not None:
+            wait(lambda: _accepts(self._place(port, container)), f"Port {port} of '{self.name}'", timeout=timeout)
+        if log is not None:
+            pattern = re.compile(log, re.MULTILINE)
+            what = f"'{log}' in the log of '{getattr(container, 'name', container)}'"
+            wait(lambda: _shows(self._log(container), pattern), what, timeout=timeout, every=0.1)
+
+    def _place(self, port: int, container: str | Any) -> HostPort:
+        return HostPort(self.ip, port) if container is None else self.port(container, port)
+
+    def _located(self, http: str, container: str | Any) -> str:
+        match = re.fullmatch(r":(\d+)(/.*)?", http)
+        return f"http://{self._place(int(match[1]), container)}{match[2] or '/'}" if match else http
+
+    def _log(self, container: str | Any) -> str:
+        found = self.docker.containers.get(container if isinstance(container, str) else container.id)
+        return bytes(found.logs()).decode(errors="replace")
+
+    # What may be done to it.
+
+    def start(self, *, timeout: float = 120.0) -> None:
+        """Power it on and wait until its Docker answers."""
+        driver = self._can(SupportsPower)
+        with self._held():
+            driver.start(self.record)
+            deadline = time.monotonic() + timeout
+            self.record = birth.settle(self.record, self.driver, store=self._store, deadline=deadline)
+
+    def stop(self) -> None:
+        """Shut it down in order; its disk stays."""
+        driver = self._can(SupportsPower)
+        with self._held():
+            self._let_go()
+            driver.stop(self.record)
+
+    def restart(self, *, timeout: float = 120.0) -> None:
+        """Shut it down in order and power it on again."""
+        self.stop()
+        self.start(timeout=timeout)
+
+    def kill(self) -> None:
+        """Cut its power; its disk stays."""
+        driver = self._can(SupportsKill)
+        with self._held():
+            self._let_go()
+            driver.kill(self.record)
+
+    def pause(self) -> None:
+        """Freeze it: it answers nothing until `resume`."""
+        driver = self._can(SupportsPause)
+        with self._held():
+            driver.pause(self.record)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        driver = self._can(SupportsPause)
+        with self._held():
+            driver.resume(self.record)
+
+    def note(self) -> None:
+        """Take the machine as it is for what `reset` brings back. Done by whoever is about to share it."""
+        if isinstance(self.driver, SupportsReset):
+            # Only there is the engine cleaned on its own; elsewhere the whole disk is brought back.
+            found = cleaning.inventory(self.address, certs=self.record.directory)
+            write(self.record.directory / _PRISTINE, json.dumps(found).encode(), durable=False)
+            self.driver.note(self.record)
+        elif isinstance(self.driver, SupportsSnapshots):
+            self.driver.snapshot(self.record, "pristine")
+
+    def reset(self, *, timeout: float = 120.0) -> None:
+        """Make it as it was when it was noted, by the cheapest way that is sure; id, name, address and keys stay.
+
+        An untouched host has only its engine cleaned. A touched one is laid again where its driver can, else restored,
+        else made anew (and then its address may be another). Raises what `start` raises; then it is of no more use.
+        """
+        driver = self.driver
+        with self._held():
+            if self._is_clean():
+                return
+            self._let_go()
+            if isinstance(driver, SupportsReset):
+                driver.lay_again(self.record, birth.seed(self.record))
+            elif isinstance(driver, SupportsSnapshots):
+                driver.restore(self.record, "pristine")
+            else:
+                driver.destroy(self.record)
+                driver.create(self.record, birth.seed(self.record))
+            deadline = time.monotonic() + timeout
+            self.record = birth.settle(self.record, driver, store=self._store, deadline=deadline)
+            birth.load(self.record)
+            self.note()
+
+    def changes(self) -> list[str]:
+        """Return what is not as it was noted on the host, outside of Docker; empty where the driver cannot tell."""
+        return list(self.driver.changes(self.record)) if isinstance(self.driver, SupportsReset) else []
+
+    def _is_clean(self) -> bool:
+        """Whether nothing is left of what was done to it, once its engine is cleaned; in doubt it is not."""
+        if not isinstance(self.driver, SupportsReset) or self.state is not State.RUNNING:
+            return False
+        try:
+            pristine = json.loads((self.record.directory / _PRISTINE).read_text())
+        except (OSError, ValueError):
+            return False
+        return cleaning.clean(self.address, certs=self.record.directory, pristine=pristine) and not self.changes()
+
+    def connect(self, network: Network) -> Link:
+        """Put it on a network of its lab; return its place there."""
+        driver = self._can(SupportsNetworks)
+        return Link(network.name, driver.connect(self.record, network))
+
+    def disconnect(self, network: Network) -> None:
+        """Take it off a network."""
+        self._can(SupportsNetworks).disconnect(self.record, network)
+
+    def close(self) -> None:
+        """Close the connections to it; it goes on, and whoever asks gets new ones."""
+        self._let_go()
+
+    def destroy(self, *, kill: bool = False) -> None:
+        """Destroy it and all that belongs to it; again: nothing happens.
+
+        Running containers get a second to end by themselves, unless it is to be a `kill` or the engine does not answer.
+        Raises `CleanupFailed` when it could not be destroyed; then its record stays.
+        """
+        if not kill and self.record.address is not None and self.record.ready is not None:
+            engine.quiesce(self.record.address, certs=self.record.directory, grace=_GRACE)
+        self._let_go()
+        birth.end(self.record, self.driver, store=self._store)
+
+    def _let_go(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+            if self._docker is not None:
+                self._docker.close()
+                self._docker = None
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[None]:
+        with self._store.lock(self.name):
+            yield
+
+    def _can(self, ability: Callable[..., T]) -> T:
+        need, protocol = next((need, each) for need, each in CAPABILITIES.items() if each is ability)
+        if not isinstance(self.driver, protocol):
+            raise Unsupported(
+                f"The driver '{self.record.driver}' does not have '{need}'.",
+                facts={"drivers that have it": names(self._registry.having(need))},
+                hint="choose another: --machine-driver NAME",
+            )
+        return cast("T", self.driver)
+
+
+def _answers(url: str) -> None:
+    # Never through the environment's proxy, which cannot see the machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=5):
+            pass
+    except urllib.error.HTTPError as error:
+        # It is the answer too, with a connection that wants to be closed.
+        error.close()
+        raise NotYet(f"HTTP {error.code} {error.reason}") from error
+
+
+def _accepts(place: HostPort) -> None:
+    with socket.create_connection((place.host, place.port), timeout=5):
+        pass
+
+
+def _shows(log: str, pattern: re.Pattern[str]) -> None:
+    if not pattern.search(log):
+        raise NotYet(f"its last line is {log.splitlines()[-1]!r}" if log else "it is empty")

@@ -1,0 +1,323 @@
+"""The values that everything else passes around: asked (`Spec`), noted (`Record`), seen (`Seen`).
+
+They are frozen and know nothing of disks, networks or drivers, so that any of them can be written to a file, sent to
+another process or compared in a test. Only the standard library is imported here.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NewType, Self
+
+from .errors import BadSpec
+
+Id = NewType("Id", str)
+"""A machine's or network's identity: 10 lower-case hex digits, unique on earth for our purposes (40 random bits).
+
+Ten, because an interface name has at most 15 characters: ``ptm``, the id, and two to tell one interface from the next.
+"""
+
+Value = str | int | float | bool | tuple[str, ...] | None
+"""What a driver's option may be: everything that survives a trip through JSON."""
+
+# The reference's own rule, so that a name that was good there is good here.
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9\-.]*")
+# A host name label can be no longer (RFC 1035), and the name becomes one.
+_NAME_LENGTH = 63
+
+
+def new_id() -> Id:
+    """Return an `Id` that nobody has."""
+    return Id(secrets.token_hex(5))
+
+
+def check_name(name: str) -> str:
+    """Return `name` if a machine may be called so; raise `BadSpec` otherwise."""
+    if not _NAME.fullmatch(name) or len(name) > _NAME_LENGTH:
+        raise BadSpec(
+            f"A machine cannot be called '{name}'.",
+            facts={"allowed": f"0-9 a-z A-Z . -, at most {_NAME_LENGTH}, the first a letter or digit"},
+            hint="choose a name such as 'web' or 'db-1'",
+        )
+    return name
+
+
+class State(StrEnum):
+    """What a machine is doing; each driver maps its provider's words to these."""
+
+    ABSENT = "absent"
+    PREPARING = "preparing"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    PAUSED = "paused"
+    SAVED = "saved"
+    ERROR = "error"
+
+
+class Isolation(StrEnum):
+    """What stands between a machine and its host, weakest first."""
+
+    PRIVILEGED = "privileged"
+    """A shared kernel, and root inside has rights outside: for trusted tests only."""
+    USER_NAMESPACE = "user-namespace"
+    """A shared kernel, but root inside is nobody outside."""
+    OWN_KERNEL = "own-kernel"
+    """A kernel of its own: a virtual machine or another computer."""
+
+    def includes(self, other: Isolation) -> bool:
+        """Whether a machine isolated like this is at least as isolated as `other`."""
+        order = list(Isolation)
+        return order.index(self) >= order.index(other)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """What is asked of a machine's Docker daemon besides its version; `pytest_machine.daemon` makes files of it."""
+
+    registry_mirror: tuple[str, ...] = ()
+    """Addresses that are asked before Docker Hub."""
+    insecure_registries: tuple[str, ...] = ()
+    """Registries that may be spoken to without TLS, or with a certificate that nobody knows."""
+    options: Mapping[str, object] = field(default_factory=dict)
+    """Options as ``daemon.json`` has them: ``{"log-driver": "json-file"}``."""
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Variables of the daemon, such as a proxy's address: they may be secret."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash(
+            (self.registry_mirror, self.insecure_registries, *map(tuple, map(sorted, (self.options, self.env))))
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """A machine as it is asked for. Two equal specs may share a machine."""
+
+    name: str = ""
+    """Empty: the core chooses one."""
+    driver: str
+    options: Mapping[str, Value] = field(default_factory=dict)
+    """The driver's own fields (see `pytest_machine.options`), secrets included."""
+    networks: tuple[str, ...] = ()
+    """Names of the lab's networks that it sits on, besides its driver's own."""
+    needs: frozenset[str] = frozenset()
+    """Names of capabilities and isolation (`pytest_machine.driver.NEEDS`)."""
+    engine: Engine = field(default_factory=Engine)
+    """Settings of its Docker daemon."""
+    preload: tuple[str, ...] = ()
+    """Docker images that it is born with: names in the user's own engine, or paths of archives."""
+    timeout: float = 300.0
+    """Seconds until it must be ready. A cloud takes minutes; a local machine about one second."""
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.driver, tuple(sorted(self.options)), self.networks, self.needs, self.preload))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """How to reach a machine from here."""
+
+    ip: str
+    user: str = "root"
+    """Whom SSH logs in as."""
+    ssh_port: int = 22
+    engine_port: int = 2376
+
+    @property
+    def url(self) -> str:
+        """The engine's address as ``DOCKER_HOST`` wants it."""
+        host = f"[{self.ip}]" if ":" in self.ip else self.ip
+        return f"tcp://{host}:{self.engine_port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What is noted of a machine, on disk and in its driver's tags. Holds no secret."""
+
+    id: Id
+    name: str
+    driver: str
+    options: Mapping[str, Value] = field(default_factory=dict)
+    """Those of the driver's fields that are not secret and not their default."""
+    store: Path
+    """The store that keeps this record: the directory, for whoever finds the machine by its tags alone."""
+    host: str
+    """Which computer's locks and paths this speaks of."""
+    run: str = ""
+    """The run that owns it; empty for a machine of the command line."""
+    lab: str = ""
+    """The lab that it lives and dies with; empty for one on its own."""
+    networks: tuple[str, ...] = ()
+    """Names of the lab's networks that it was asked for with. With any, it reaches other machines over such alone."""
+    preload: str = ""
+    """The key of the images that its driver keeps for it (`SupportsPreload`); empty: none are."""
+    engine: Mapping[str, object] = field(default_factory=dict)
+    """What `pytest_machine.daemon.public` tells of its daemon's settings."""
+    created: float
+    """Unix time, seconds."""
+    expires: float | None = None
+    """Unix time after which a stranger may destroy it; None: never."""
+    ready: float | None = None
+    """Unix time at which Docker first answered; None: it is being prepared, or was and failed."""
+    address: Address | None = None
+
+    @property
+    def directory(self) -> Path:
+        """The machine's own directory: keys, certificates, and what its driver keeps."""
+        return self.store / "machines" / self.name
+
+    def with_(self, **changes: object) -> Record:
+        """Return a copy with some fields changed."""
+        return replace(self, **changes)  # type: ignore[arg-type]  # the names are checked by `replace`
+
+    def to_json(self) -> dict[str, object]:
+        """Return this as values that `json` can write; `from_json` reads them back."""
+        found: dict[str, object] = {f.name: getattr(self, f.name) for f in fields(self)}
+        found["store"] = str(self.store)
+        found["networks"] = list(self.networks)
+        found["engine"] = dict(self.engine)
+        found["options"] = {k: list(v) if isinstance(v, tuple) else v for k, v in self.options.items()}
+        if self.address is not None:
+            found["address"] = {f.name: getattr(self.address, f.name) for f in fields(Address)}
+        return found
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, object]) -> Self:
+        """Rebuild a record; raises `KeyError`, `TypeError` or `ValueError` when `data` is none.
+
+        Unknown keys are passed over, so that a newer version's records can still be listed and destroyed.
+        """
+        known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+        for name in ("id", "name", "driver", "store", "host"):
+            if not isinstance(known[name], str) or not known[name]:
+                raise ValueError(f"'{name}' is no text")
+        if not re.fullmatch(r"[0-9a-f]{10}", str(known["id"])):
+            raise ValueError("'id' is none of ours")
+        check_name(str(known["name"]))
+        known["store"] = Path(str(known["store"]))
+        options = _table(known, "options")
+        known["engine"] = _table(known, "engine")
+        known["preload"] = str(known.get("preload") or "")
+        networks = known.get("networks") or ()
+        if not isinstance(networks, list | tuple):
+            raise TypeError("'networks' is no list")
+        known["networks"] = tuple(map(str, networks))
+        known["options"] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+        address = known.get("address")
+        if isinstance(address, Mapping):
+            known["address"] = Address(**{f.name: address[f.name] for f in fields(Address) if f.name in address})
+        elif address is not None:
+            raise TypeError("'address' is no table")
+        for name in ("created", "expires", "ready"):
+            if known.get(name) is not None and not isinstance(known[name], int | float):
+                raise TypeError(f"'{name}' is no number")
+        return cls(**known)  # type: ignore[arg-type]  # checked above
+
+
+def _table(data: Mapping[str, object], name: str) -> Mapping[str, Any]:
+    found = data.get(name) or {}
+    if not isinstance(found, Mapping):
+        raise TypeError(f"'{name}' is no table")
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """A network between machines of one lab."""
+
+    id: Id
+    name: str
+    store: Path
+    host: str
+    run: str = ""
+    lab: str = ""
+    created: float
+    subnet: str = ""
+    """IPv4 in CIDR form; empty: the driver takes a free one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What a driver saw when it looked at one machine."""
+
+    state: State
+    address: Address | None = None
+    networks: Mapping[str, str] = field(default_factory=dict)
+    """Name of a network that the machine sits on → its address there."""
+    detail: str = ""
+    """Why, in the provider's words, when the state alone would puzzle."""
+
+
+class Trouble(StrEnum):
+    """What can befall a machine below what its own programs see; the words of ``fail_on=``."""
+
+    OOM = "oom"
+    """The kernel killed a process because memory ran out."""
+    OOPS = "oops"
+    """The kernel itself went wrong: an oops, a BUG, a lockup."""
+    CORE = "core"
+    """A process crashed and left a core dump."""
+    KERNEL = "kernel"
+    """The kernel said something else that names the machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """One thing that befell a machine. Two that are equal are the same one: whoever tells twice of it tells once."""
+
+    kind: Trouble
+    text: str
+    """What is known of it, in the kernel's own words where there are some; may have several lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeedFile:
+    """One file that a machine is born with."""
+
+    content: bytes = field(repr=False)
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seed:
+    """What a machine is born with. A driver that can plant all of it at birth needs no SSH round trip."""
+
+    hostname: str
+    authorized_key: str
+    """The public half of the login key, one line in OpenSSH's form."""
+    host_key: str = field(repr=False)
+    """The private SSH host key, in OpenSSH's form: known before the birth, so that it can be pinned."""
+    host_key_public: str
+    files: Mapping[str, SeedFile] = field(default_factory=dict)
+    """Absolute path in the machine → file, owned by root. Certificates are among them where the address is known."""
+
+    def all_files(self, *, user_home: str = "/root") -> dict[str, SeedFile]:
+        """Return every file to plant: `files`, the login key and the host key, at Debian's places."""
+        return {
+            **self.files,
+            "/etc/hostname": SeedFile(f"{self.hostname}\n".encode()),
+            "/etc/ssh/ssh_host_ed25519_key": SeedFile(self.host_key.encode(), 0o600),
+            "/etc/ssh/ssh_host_ed25519_key.pub": SeedFile(f"{self.host_key_public}\n".encode()),
+            f"{user_home}/.ssh/authorized_keys": SeedFile(f"{self.authorized_key}\n".encode(), 0o600),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a command in a machine did. ``stdout`` and ``stderr`` are text; undecodable bytes become �."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def names(items: Iterable[str]) -> str:
+    """Return names as our messages write them: ``'a', 'b'``, or ``none``."""
+    return ", ".join(f"'{item}'" for item in items) or "none"

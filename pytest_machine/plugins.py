@@ -1,0 +1,128 @@
+"""Finds drivers: the built-in ones, those of installed packages, those of a test suite's conftest.
+
+A plugin manager of our own, and not pytest's, so that the command line needs no pytest. Drivers are imported when they
+are asked for: most runs want one of them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import cast
+
+import pluggy
+
+from . import daemon, hookspecs
+from .driver import NEEDS, Driver, missing
+from .errors import BadSpec, DriverUnavailable, UnknownDriver, Unsupported
+from .model import Spec, names
+from .options import configure
+
+_BUILT_IN: Mapping[str, str] = {"runc": "pytest_machine.drivers.runc:RuncDriver"}
+
+DEFAULT_ORDER = ("runc", "docker", "rootless", "qemu", "virtualbox")
+"""Which drivers a newcomer gets, safest first among those that ask for no rights (docs/design.md)."""
+
+
+class Registry:
+    """The drivers that can be named here. `extra` are objects with our hooks as functions, such as conftest modules."""
+
+    def __init__(self, extra: Iterable[object] = ()) -> None:
+        manager = pluggy.PluginManager(hookspecs.PROJECT)
+        manager.add_hookspecs(hookspecs)
+        for plugin in extra:
+            # A conftest writes its hooks without our marker: pytest's own rules hold there, and it has none.
+            manager.register(_Marked(plugin))
+        manager.load_setuptools_entrypoints(hookspecs.PROJECT)
+        self._added: dict[str, type[Driver]] = {}
+        # The last to be registered answers first; whoever is nearer to the user wins.
+        for drivers in manager.hook.pytest_machine_drivers():
+            for driver in drivers:
+                self._added[driver.name] = driver
+
+    def added(self) -> Mapping[str, type[Driver]]:
+        """Return the drivers that are not built in, by name."""
+        return dict(self._added)
+
+    def names(self) -> list[str]:
+        """Return the name of every driver, those of the default order first."""
+        known = {*_BUILT_IN, *self._added}
+        return [name for name in DEFAULT_ORDER if name in known] + sorted(known - set(DEFAULT_ORDER))
+
+    def driver(self, name: str) -> type[Driver]:
+        """Return the driver class of that name; raises `UnknownDriver`."""
+        if name in self._added:
+            return self._added[name]
+        if name in _BUILT_IN:
+            module, _, attribute = _BUILT_IN[name].partition(":")
+            return cast("type[Driver]", getattr(importlib.import_module(module), attribute))
+        close = difflib.get_close_matches(name, self.names(), n=1)
+        raise UnknownDriver(
+            f"There is no driver '{name}'.",
+            facts={"drivers": names(self.names())},
+            hint=f"did you mean '{close[0]}'?" if close else "pip install the package that has it",
+        )
+
+    def choose(self, needs: Iterable[str] = ()) -> type[Driver]:
+        """Return the first driver of the default order that can run here and has what is needed.
+
+        Raises `DriverUnavailable` with every driver's reason and the first one's remedy.
+        """
+        reasons: dict[str, object] = {}
+        remedy = ""
+        for name in (name for name in DEFAULT_ORDER if name in self.names()):
+            driver = self.driver(name)
+            try:
+                made = driver()
+                if lacking := missing(made, needs):
+                    reasons[name] = f"it does not have {names(lacking)}"
+                    continue
+                made.check()
+            except DriverUnavailable as error:
+                reasons[name] = error.message
+                remedy = remedy or error.hint
+                continue
+            return driver
+        raise DriverUnavailable("No driver can make a machine here.", facts=reasons, hint=remedy or "pip install one")
+
+    def having(self, need: str) -> list[str]:
+        """Return the names of the drivers that have a capability or isolation with their default options."""
+        return [name for name in self.names() if not missing(self.driver(name)(), [need])]
+
+    def configure(self, spec: Spec) -> Driver:
+        """Return the spec's driver with its options.
+
+        Raises `UnknownDriver`, `BadSpec` for options and needs that nobody knows, `Unsupported` for a capability that
+        this driver does not have.
+        """
+        for need in sorted(spec.needs - NEEDS):
+            close = difflib.get_close_matches(need, NEEDS, n=1)
+            raise BadSpec(
+                f"There is nothing called '{need}' that a machine could need.",
+                facts={"known": names(sorted(NEEDS))},
+                hint=f"did you mean '{close[0]}'?" if close else "take it out of needs=",
+            )
+        driver: Driver = configure(self.driver(spec.driver), spec.options)
+        daemon.files(spec.engine)
+        needed = spec.needs | ({"networks"} if spec.networks else set())
+        for need in missing(driver, needed):
+            raise Unsupported(
+                f"The driver '{spec.driver}' does not have '{need}'.",
+                facts={"drivers that have it": names(self.having(need))},
+                hint="choose another: --machine-driver NAME",
+            )
+        return driver
+
+
+class _Marked:
+    """Lets pluggy see a conftest's functions as implementations of our hooks."""
+
+    def __init__(self, plugin: object) -> None:
+        for name in vars(hookspecs):
+            if name.startswith("pytest_machine_") and (function := getattr(plugin, name, None)) is not None:
+
+                def call(function: Callable[[], object] = function) -> object:
+                    return function()
+
+                setattr(self, name, hookspecs.hookimpl(call))

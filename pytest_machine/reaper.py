@@ -1,0 +1,530 @@
+"""Destroys what a dead owner left: a small process beside every run that makes machines, and `prune` for all the rest.
+
+A run that is killed tears nothing down, so its machines are not its own business alone. The reaper waits until no
+process of the run holds a lock any more (`pytest_machine.owner`) and destroys what is left then. Should it die too, the
+next run's reaper or the next `prune` finds everything by the drivers' own tags, with or without a store.
+
+What is found is judged in `pytest_machine.verdict`. A driver may hang or raise whatever it likes: it is asked in a
+thread of its own, for a bounded time, and the others go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+
+from filelock import FileLock, Timeout
+
+from . import owner, verdict
+from .birth import KEY
+from .driver import Driver, SupportsNetworks
+from .errand import Errand
+from .errors import DriverUnavailable, MachineError, StoreError
+from .kept import Kept
+from .machine import Machine
+from .model import Network, Record
+from .options import configure
+from .owner import Run, alive, close, orphans, state_dir, stores
+from .plugins import Registry
+from .shelf import Shelf
+from .ssh import hang_up
+from .store import Store, write
+from .verdict import Verdict
+
+# Seconds between two looks at a run's locks: how late the end of a killed run is noticed.
+_PULSE = 0.5
+# How often what cannot be destroyed is tried again, and after how many seconds, before it is left to `prune`.
+_PAUSES = (0.5, 1, 2, 5, 10, 30)
+# Seconds that a new reaper has to come up before another is started in its place.
+_COMES_UP = 5.0
+# Seconds that a run has to itself before its reaper looks for what dead runs have left.
+_ALONE = 2.0
+# Seconds that a driver has to say what it has, and to destroy one thing; what takes longer is tried again later.
+_ASKED = 30.0
+_DESTROYED = 120.0
+# How many things are destroyed at once.
+_AT_ONCE = 16
+_DRIVERS, _LOCK, _LOG, _REAPING = "drivers.json", "reaper.lock", "reaper.log", "reaping.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One thing that `prune` came across."""
+
+    kind: str
+    """``machine`` or ``network``; ``driver`` or ``run`` for one that could not be asked."""
+    name: str
+    id: str
+    driver: str
+    why: str
+    """Why it may go, or must stay."""
+    doomed: bool
+    """Whether it may go."""
+    error: str = ""
+    """Why it could not be destroyed, or asked; empty when it was, or was not to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a driver that can run here has, or why it did not say."""
+
+    driver: Driver
+    machines: tuple[Record, ...] = ()
+    networks: tuple[Network, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """Something that was found, and what it takes to destroy it."""
+
+    found: Found
+    end: Callable[[], None]
+
+
+def watch(run: Run, *, registry: Registry) -> None:
+    """See to it that a reaper waits for the end of `run`; again, or from another of its processes: nothing happens.
+
+    Raises `StoreError` where the run's directory cannot be written to: without its reaper, a run makes no machine.
+    """
+    try:
+        _note_drivers(run.directory, registry)
+    except OSError as error:
+        raise StoreError(
+            "The run cannot be noted, so no machine is made.",
+            facts={"directory": run.directory, "reason": error.strerror or error},
+            hint="free space there, or keep runs elsewhere: PYTEST_MACHINE_HOME=/path",
+        ) from error
+    tend(run.directory)
+
+
+def is_watched(run: Run) -> bool:
+    """Return whether some process of the run has wanted a machine."""
+    return (run.directory / _DRIVERS).exists()
+
+
+def tend(directory: Path) -> None:
+    """Start a run's reaper again if it was killed; nothing happens in a run that never had one. Takes microseconds."""
+    if not (directory / _DRIVERS).exists():
+        return
+    try:
+        # Held for a moment: a reaper that lives holds it for its life, one that starts now waits for us.
+        with FileLock(directory / _LOCK).acquire(blocking=False):
+            if not _just_started(directory / _LOG):
+                _start(directory)
+    except Timeout:
+        return
+
+
+def _just_started(log: Path) -> bool:
+    try:
+        return 0 <= time.time() - log.stat().st_mtime < _COMES_UP
+    except FileNotFoundError:
+        return False
+
+
+def _start(directory: Path) -> None:
+    with (directory / _LOG).open("ab") as log:
+        os.utime(directory / _LOG)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pytest_machine.reaper", str(directory)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/" if os.name != "nt" else None,
+            # Ours to outlive: no terminal's Ctrl-C, no CI's kill of the process group reaches it.
+            start_new_session=True,
+            creationflags=getattr(subprocess, "DETACHED_PROCESS", 0),
+        )
+    # Nobody waits for it, on purpose; unless it looks as if somebody had, its end as an object is a ResourceWarning.
+    process.returncode = 0
+
+
+def _note_drivers(directory: Path, registry: Registry) -> None:
+    """Note where the drivers come from that a conftest added: the reaper loads none, and must import them."""
+    known = {
+        name: [cls.__module__, cls.__qualname__, str(getattr(sys.modules.get(cls.__module__), "__file__", "") or "")]
+        for name, cls in registry.added().items()
+    }
+    noted = json.dumps({"drivers": known, "path": sys.path}).encode()
+    with contextlib.suppress(OSError):
+        if (directory / _DRIVERS).read_bytes() == noted:
+            return
+    write(directory / _DRIVERS, noted, durable=False)
+
+
+def main(directory: Path) -> None:
+    """Wait for the end of the run whose directory this is, then destroy what it left; meanwhile, what others left."""
+    if not directory.is_dir():
+        return
+    # Now, because the run takes its notes with it when it ends in order.
+    registry = _registry(directory)
+    # Two may have been started at the same moment; one is enough.
+    with contextlib.suppress(Timeout), FileLock(directory / _LOCK).acquire(timeout=2):
+        begun = time.monotonic()
+        others: Errand[None] | None = None
+        while alive(directory):
+            if others is None and time.monotonic() - begun > _ALONE:
+                others = Errand(functools.partial(_tidy, registry))
+            if lost := orphans(directory):
+                _report(sweep(lost, registry, "the process of the run that used it is dead"))
+            time.sleep(_PULSE)
+        for pause in (*_PAUSES, 0):
+            if not _report(reap(directory)):
+                break
+            time.sleep(pause)
+        # Once more, because only the drivers know what was left by a run whose notes are gone.
+        Errand(functools.partial(_tidy, registry)).wait(_ASKED + _DESTROYED)
+
+
+def _tidy(registry: Registry) -> None:
+    """Destroy what dead runs left, and what is past its time; never anything that a human should be asked about."""
+    _report(prune(registry, by_hand=False))
+
+
+def _report(found: Iterable[Found]) -> bool:
+    """Write to the reaper's log what could not be done; return whether there was any."""
+    failed = [each for each in found if each.error]
+    for each in failed:
+        print(f"{each.kind} '{each.name}' {each.id}: {each.error}", file=sys.stderr, flush=True)
+    return bool(failed)
+
+
+def sweep(kept: Sequence[Store], registry: Registry, why: str, *, timeout: float = 0.0) -> list[Found]:
+    """Destroy the machines and networks that are noted in stores, all at once; those kept on purpose stay.
+
+    One that takes longer than `timeout` seconds, or that somebody is still making, has an ``error``; 0 is a reaper's
+    patience.
+    """
+    noted = [record for store in kept for record in store.records()]
+    doomed = Verdict(why, doomed=True)
+    found = _carried_out(
+        [_machine(record, registry, verdict.kept(record) or doomed) for record in noted], timeout=timeout
+    )
+    staying = {record.lab for record in noted if verdict.kept(record)}
+    paths = [store.path for store in kept]
+    tasks = [
+        _network(network, each.driver, doomed)
+        for each in _ask(_all_configured(noted, registry))
+        for network in each.networks
+        if network.store in paths and network.lab not in staying
+    ]
+    return found + _carried_out(tasks, timeout=timeout)
+
+
+def reap(
+    directory: Path,
+    *,
+    destroy: bool = True,
+    older_than: float = 0.0,
+    everything: bool = False,
+    known: Sequence[_Asked] = (),
+) -> list[Found]:
+    """Destroy all that a dead run left, and its directory when nothing of it is left.
+
+    From now on nobody joins the run. Of one that lives, nothing is touched and nothing returned. What was kept
+    on purpose stays, unless `everything` goes. `known` is what drivers have said already.
+    """
+    if not directory.is_dir() or (not close(directory) if destroy else alive(directory)):
+        return []
+
+    def judge(thing: Record | Network) -> Verdict:
+        why = f"its run '{directory.name}' has ended"
+        return verdict.of_run(thing, why, older_than=older_than, everything=everything)
+
+    if not destroy:
+        return _left(directory, judge, known, destroy=False)
+    try:
+        # One at a time: its reaper and a `prune`, or two of these.
+        turn = FileLock(directory / _REAPING).acquire(timeout=_ASKED + _DESTROYED, poll_interval=0.02)
+    except FileNotFoundError:  # somebody was faster
+        return []
+    except Timeout:
+        return [_silent("run", directory.name, "another process has been clearing it up for minutes")]
+    with turn:
+        if not close(directory):  # somebody was faster; the run may even have begun anew
+            return []
+        found = _left(directory, judge, known, destroy=True)
+        # What stays keeps its keys; a broken record is a name too.
+        if not any(each.error for each in found) and not any(store.names() for store in stores(directory)):
+            owner.remove(directory)
+    return found
+
+
+def _left(
+    directory: Path, judge: Callable[[Record | Network], Verdict], known: Sequence[_Asked], *, destroy: bool
+) -> list[Found]:
+    registry = _registry(directory)
+    noted = [record for store in stores(directory) for record in store.records()]
+    # What it made for later runs stays; but not what it died over.
+    noted += Shelf(directory.parent.parent).half_made(directory)
+    # Noted ones first; the drivers know besides what a store has lost, or never had.
+    found = _carried_out([_machine(record, registry, judge(record)) for record in noted], destroy=destroy)
+    done = {record.id for record in noted}
+    asked = [*known, *_ask([*_all_configured(noted, registry), *_drivers(registry)], but=known)]
+    tasks = []
+    for each in asked:
+        for record in each.machines:
+            if record.store.parent == directory and record.id not in done:
+                done.add(record.id)
+                tasks.append(_machine(record, registry, judge(record), driver=each.driver))
+    found += _carried_out(tasks, destroy=destroy)
+    staying = {record.lab for record in noted if not judge(record).doomed}
+    tasks = []
+    for each in asked:
+        for network in each.networks:
+            if network.store.parent == directory and network.id not in done and network.lab not in staying:
+                done.add(network.id)
+                tasks.append(_network(network, each.driver, judge(network)))
+    found += _carried_out(tasks, destroy=destroy)
+    mute = [each for each in asked if each.error and each not in known]
+    found += [_silent("driver", each.driver.name, each.error) for each in mute]
+    return found + _broken(directory, destroy=destroy, sure=not any(each.error for each in asked))
+
+
+def _broken(directory: Path, *, destroy: bool, sure: bool) -> list[Found]:
+    """Remove records that cannot be read, once nothing outside carries their machine's tags."""
+    tasks = []
+    for store in stores(directory):
+        for name, error in store.broken().items():
+            why = f"its record is broken ({error.facts.get('reason', error.message)}), and no driver has it"
+            judged = Found("machine", name, "", "", why if sure else error.message, doomed=sure)
+            tasks.append(_Task(judged, functools.partial(store.remove, name)))
+    return _carried_out(tasks, destroy=destroy)
+
+
+def prune(
+    registry: Registry,
+    *,
+    destroy: bool = True,
+    older_than: float = 0.0,
+    everything: bool = False,
+    by_hand: bool = True,
+) -> list[Found]:
+    """Find all that belongs to nobody any more, by runs' stores and by drivers' tags, and destroy it.
+
+    `older_than` is in seconds. With `everything`, machines that were made by hand or kept on purpose go too, and those
+    that wait for another run; never those of a run that lives. Without `destroy` it is only said
+    what would go. Without `by_hand`, what does not belong to a run, and is not past its time, stays. One that cannot be
+    destroyed has an ``error`` and does not stop the rest.
+    """
+    asked = _ask(_drivers(registry))
+    found = [_silent("driver", each.driver.name, each.error) for each in asked if each.error]
+    for directory in _runs(asked):
+        try:
+            found += reap(directory, destroy=destroy, older_than=older_than, everything=everything, known=asked)
+        except (MachineError, OSError) as error:
+            found.append(_silent("run", directory.name, _words(error)))
+    done = {each.id for each in found}
+    judge = verdict.Judge(older_than=older_than, everything=everything, by_hand=by_hand, now=time.time())
+    tasks = []
+    for each in asked:
+        for record in each.machines:
+            if record.id not in done:
+                noted, judged = judge.machine(record)
+                tasks.append(_machine(noted, registry, judged, driver=each.driver))
+    found += _carried_out(tasks, destroy=destroy)
+    # Networks when the machines on them are gone.
+    going = [(each.driver, network) for each in asked for network in each.networks if network.id not in done]
+    return found + _carried_out(
+        [_network(network, driver, judge.network(network)) for driver, network in going], destroy=destroy
+    )
+
+
+def _runs(asked: Iterable[_Asked]) -> list[Path]:
+    """Return the directories of this user's runs, and of those that drivers know to be elsewhere."""
+    found: set[Path] = set()
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        found |= {path for path in (state_dir() / "runs").iterdir() if path.is_dir()}
+    for each in asked:
+        things: tuple[Record | Network, ...] = (*each.machines, *each.networks)
+        for thing in things:
+            if verdict.of_a_run(thing) and os.access(thing.store.parent, os.R_OK | os.W_OK | os.X_OK):
+                found.add(thing.store.parent)
+    return sorted(found)
+
+
+def _machine(record: Record, registry: Registry, judged: Verdict, *, driver: Driver | None = None) -> _Task:
+    store = Store(record.store)
+
+    def end() -> None:
+        chosen = driver or _configured(record, registry)
+        hang_up(record.directory / KEY)
+        with store.lock(record.name, timeout=_ASKED) if record.name in store.names() else contextlib.nullcontext():
+            chosen.destroy(record)
+            if record.name in store.names() and _is(record, store):
+                store.remove(record.name)
+
+    return _Task(Found("machine", record.name, record.id, record.driver, judged.why, judged.doomed), end)
+
+
+def _is(record: Record, store: Store) -> bool:
+    """Return whether a store's record of that name is this one; a broken one is, since its machine was found."""
+    try:
+        return store.load(record.name).id == record.id
+    except StoreError:
+        return True
+
+
+def _network(network: Network, driver: Driver, judged: Verdict) -> _Task:
+    def end() -> None:
+        assert isinstance(driver, SupportsNetworks)
+        driver.remove_network(network)
+
+    return _Task(Found("network", network.name, network.id, driver.name, judged.why, judged.doomed), end)
+
+
+def _configured(record: Record, registry: Registry) -> Driver:
+    """Return the record's driver as it was when the machine was made, secrets included."""
+    store = Store(record.store)
+    secret = store.secrets(record.name) if record.name in store.names() else {}
+    return configure(registry.driver(record.driver), {**record.options, **secret})
+
+
+def _all_configured(records: Iterable[Record], registry: Registry) -> Iterator[Driver]:
+    for record in records:
+        # An unknown driver, or an option that it does not take any more: said where its machine is to be destroyed.
+        with contextlib.suppress(Exception):
+            yield _configured(record, registry)
+
+
+def _carried_out(tasks: Sequence[_Task], *, destroy: bool = True, timeout: float = 0.0) -> list[Found]:
+    """Destroy what is doomed, many at once; return all, with the errors of those that could not be."""
+    turn = threading.Semaphore(_AT_ONCE)
+    going = [Errand(task.end, turn=turn) if destroy and task.found.doomed else None for task in tasks]
+    timeout = timeout or _DESTROYED
+    deadline = time.monotonic() + timeout
+    found = []
+    for task, errand in zip(tasks, going, strict=True):
+        error = _outcome(errand, deadline, timeout) if errand else ""
+        found.append(replace(task.found, error=error) if error else task.found)
+    return found
+
+
+def _outcome(errand: Errand[None], deadline: float, timeout: float) -> str:
+    if not errand.wait(max(0.0, deadline - time.monotonic())):
+        return f"its driver was still at it after {timeout:.0f} s"
+    try:
+        errand.result()
+    except Exception as error:  # noqa: BLE001  # a stranger's driver may raise anything
+        return _words(error)
+    return ""
+
+
+def _words(error: BaseException) -> str:
+    return str(error) if isinstance(error, MachineError) else f"{type(error).__name__}: {error}"
+
+
+def _silent(kind: str, name: str, error: str) -> Found:
+    return Found(kind, name, "", name if kind == "driver" else "", "it could not be asked", doomed=False, error=error)
+
+
+def _drivers(registry: Registry) -> Iterator[Driver]:
+    for name in registry.names():
+        # One that cannot be imported, or not be made without options, has nothing that could be found here.
+        with contextlib.suppress(Exception):
+            yield registry.driver(name)()
+
+
+def _ask(drivers: Iterable[Driver], *, but: Sequence[_Asked] = ()) -> list[_Asked]:
+    """Ask drivers what they have, all at once; one that cannot run here has nothing here, and is left out."""
+    before = [each.driver for each in but]
+    different: list[Driver] = []
+    for driver in drivers:
+        if driver not in different and driver not in before:
+            different.append(driver)
+    going = [(driver, Errand(functools.partial(_answer, driver))) for driver in different]
+    deadline = time.monotonic() + _ASKED
+    found = []
+    for driver, errand in going:
+        if not errand.wait(max(0.0, deadline - time.monotonic())):
+            found.append(_Asked(driver, error=f"it did not answer within {_ASKED:.0f} s"))
+            continue
+        try:
+            found.append(errand.result())
+        except DriverUnavailable:
+            continue
+        except Exception as error:  # noqa: BLE001  # a stranger's driver may raise anything
+            found.append(_Asked(driver, error=_words(error)))
+    return found
+
+
+def _answer(driver: Driver) -> _Asked:
+    driver.check()
+    networks = tuple(driver.find_networks()) if isinstance(driver, SupportsNetworks) else ()
+    return _Asked(driver, tuple(driver.find()), networks)
+
+
+def release(kept: Kept) -> None:
+    """Destroy a kept machine, and what was kept for its sake; raises `CleanupFailed` when it cannot be destroyed.
+
+    The driver may be one of a conftest that is not loaded here.
+    """
+    record = kept.record
+    directory = record.store.parent
+    registry = _registry(directory)
+    Machine.load(record.name, store=Store(record.store), registry=registry).destroy()
+    driver = registry.driver(record.driver)()
+    if isinstance(driver, SupportsNetworks) and not any(
+        each.lab == record.lab for each in Store(record.store).records()
+    ):
+        for network in driver.find_networks():
+            if network.lab == record.lab and network.store == record.store:
+                driver.remove_network(network)
+    if not alive(directory) and not any(store.names() for store in stores(directory)):
+        owner.remove(directory)
+
+
+def _registry(directory: Path) -> Registry:
+    """Return the registry that the run had, its conftests' drivers included where they can be imported."""
+    try:
+        noted = json.loads((directory / _DRIVERS).read_text())
+        places, paths = list(noted["drivers"].values()), list(noted["path"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Registry()
+    sys.path += [path for path in paths if path not in sys.path]
+    return Registry([_Noted(places)])
+
+
+class _Noted:
+    """Stands for the conftests of a run that is no more."""
+
+    def __init__(self, places: Iterable[tuple[str, str, str]]) -> None:
+        self._places = list(places)
+
+    def pytest_machine_drivers(self) -> list[type[Driver]]:
+        found = []
+        for module, name, file in self._places:
+            with contextlib.suppress(Exception):  # whatever stands in a conftest may happen
+                found.append(getattr(_module(module, file), name))
+        return found
+
+
+def _module(name: str, file: str) -> ModuleType:
+    """Return a module by its name, or by its file: every suite has a module called conftest."""
+    with contextlib.suppress(ImportError):
+        module = importlib.import_module(name)
+        if not file or module.__file__ == file:
+            return module
+    spec = importlib.util.spec_from_file_location(f"{name}-{file}", file)
+    if spec is None or spec.loader is None:
+        raise ImportError(name)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

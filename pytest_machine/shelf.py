@@ -1,0 +1,115 @@
+"""The shelf: machines that stay after their run for the next one that wants the like (``reuse="runs"``).
+
+::
+
+    STATE/shelf/KEY-NUMBER/              a store of its own for each set of machines that belongs together
+    STATE/shelf/KEY-NUMBER/claim.json    which run has it now, or had it last
+
+KEY stands for all that the machines are made of, so that a run finds only what it would make itself. While a run
+lives, what it has claimed is its own: another that wants the like takes the next number, and makes its own there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import itertools
+import json
+import secrets
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from filelock import FileLock
+
+from .model import Record
+from .owner import Run, alive, state_dir
+from .store import Store, write
+
+_CLAIM = "claim.json"
+
+
+class Shelf:
+    """The shelf of this user on this host; `root` is in place of `state_dir`."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.path = (root or state_dir()).absolute() / "shelf"
+
+    def key(self, made_of: Iterable[str]) -> str:
+        """Return the key of machines that are made of just this.
+
+        Options may be secrets, so the digest needs a key of its own, which never leaves this host.
+        """
+        with self._lock():
+            salt = self.path / "salt"
+            if not salt.exists():
+                write(salt, secrets.token_bytes(32), durable=False)
+            return hmac.new(salt.read_bytes(), "\0".join(made_of).encode(), hashlib.sha256).hexdigest()[:16]
+
+    def claim(self, key: str, run: Run, *, by: str = "") -> Store:
+        """Return the place of machines with that key which the run has from now on, for as long as it lives.
+
+        The same again for the same run, and for one of its processes alone when it says who it is. Whether machines are
+        there, and are any good, is for the caller to see.
+        """
+        mine = {"run": str(run.directory), "by": by}
+        with self._lock():
+            for place in self._places(key):
+                if _claim(place) == mine:
+                    return Store(place)
+            for number in itertools.count():
+                place = self.path / f"{key}-{number}"
+                if not _lives(_claim(place)):
+                    place.mkdir(mode=0o700, exist_ok=True)
+                    write(place / _CLAIM, json.dumps(mine).encode())
+                    return Store(place)
+        raise AssertionError("numbers do not end")
+
+    def free(self) -> list[Store]:
+        """Return the places that no living run has."""
+        return [Store(place) for place in self._places() if not _lives(_claim(place))]
+
+    def take(self, store: Store, run: Run) -> bool:
+        """Claim a place that is free, whatever its key; return whether it still was."""
+        with self._lock():
+            if _lives(_claim(store.path)):
+                return False
+            write(store.path / _CLAIM, json.dumps({"run": str(run.directory), "by": "to destroy it"}).encode())
+            return True
+
+    def half_made(self, run: Path) -> list[Record]:
+        """Return the machines that a run, by its directory, died over while it made them for the shelf."""
+        places = [Store(place) for place in self._places() if _claim(place).get("run") == str(run)]
+        return [record for store in places for record in store.records() if record.ready is None]
+
+    def _places(self, key: str = "") -> list[Path]:
+        return sorted(path.parent for path in self.path.glob(f"{key or '*'}-*/{_CLAIM}"))
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with FileLock(self.path / ".lock", is_singleton=True).acquire(poll_interval=0.01):
+            yield
+
+
+def user(place: Path) -> str:
+    """Return the id of the living run that has a place of a shelf now; empty when none has, or it is no such place.
+
+    Raises `PermissionError` for another user's.
+    """
+    claim = _claim(place)
+    return Path(claim["run"]).name if _lives(claim) else ""
+
+
+def _claim(place: Path) -> dict[str, str]:
+    try:
+        found = json.loads((place / _CLAIM).read_text())
+    except PermissionError:
+        raise
+    except (OSError, ValueError):
+        return {}
+    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+
+
+def _lives(claim: dict[str, str]) -> bool:
+    return bool(claim.get("run")) and alive(Path(claim["run"]))
