@@ -1,0 +1,300 @@
+"""Machines as runc containers of this Linux host: a second to make, a tenth to destroy, forty megabytes each.
+
+Each is a whole host as far as a test can see: init, sshd and Docker on an address of its own, over one shared image.
+With ``userns`` (the default) its root is nobody outside, and a wrecked or hostile machine harms neither the host nor
+its neighbours; what needs a kernel of its own needs another driver.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import ClassVar, NoReturn
+
+from pytest_machine import images, preloads
+from pytest_machine.errors import DriverError, DriverUnavailable
+from pytest_machine.model import Address, Id, Incident, Isolation, Network, Record, Seed, Seen, State, Trouble
+from pytest_machine.options import option, size
+from pytest_machine.owner import cache_dir
+
+from . import cgroups, guest, incidents, kernel, network, preload, storage, traces
+from .command import installed, run
+from .life import RUNTIME, Shape, launch, process, shut
+from .places import RUN, Place, make_passable, tags, write
+
+_PROGRAMS = {"runc": "runc", "ip": "iproute2", "nft": "nftables", "nsenter": "util-linux", "mkfs.ext4": "e2fsprogs"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuncDriver:
+    """Makes machines as runc containers."""
+
+    name: ClassVar[str] = "runc"
+
+    image: str | None = option(None, help="Debian suite of the machine image, or a tree's path; default: bookworm")
+    engine: str | None = option(None, help="version of Docker, such as 26.1, or a static build's path or address")
+    subnet: str | None = option(None, help="subnet of the machines' bridge; default: a free one")
+    address: str | None = option(None, help="the machine's address; default: a free one of the subnet")
+    memory: int | None = option(None, kind=size, help="memory limit, such as 512m; default: half of the host's")
+    cpus: float | None = option(None, help="limit in cores, such as 1.5; default: none")
+    disk: int | None = option(None, kind=size, help="size of its own disk, such as 4g; default: the host's own")
+    pids: int = option(8192, help="how many processes and threads it may have")
+    userns: bool = option(True, help="root inside is nobody outside; false where the kernel cannot: trusted tests only")
+
+    def __post_init__(self) -> None:
+        """Settle on the image; `BadSpec` when none has the engine."""
+        object.__setattr__(self, "image", images.choose(self.image, self.engine))
+
+    @property
+    def isolation(self) -> Isolation:
+        """What stands between a machine and this host."""
+        return Isolation.USER_NAMESPACE if self.userns else Isolation.PRIVILEGED
+
+    def check(self) -> None:
+        """Raise `DriverUnavailable` unless machines can be made here."""
+        if sys.platform != "linux":
+            raise DriverUnavailable("The driver 'runc' needs Linux.", hint="choose another: pytest-machine doctor")
+        if os.geteuid() != 0:
+            raise DriverUnavailable("The driver 'runc' needs root.", hint="sudo -E pytest ...")
+        absent = [program for program in _PROGRAMS if not installed(program)]
+        if absent:
+            packages = " ".join(sorted({_PROGRAMS[program] for program in absent}))
+            raise DriverUnavailable(
+                f"The driver 'runc' needs programs that this host lacks: {', '.join(absent)}.",
+                hint=f"sudo apt-get install {packages}",
+            )
+        if "overlay" not in {line.split()[-1] for line in kernel.open_lines("/proc/filesystems")}:
+            raise DriverUnavailable("The driver 'runc' needs overlayfs in the kernel.", hint="sudo modprobe overlay")
+        images.check(self.image or images.DEFAULT)
+        if self.userns:
+            _check_user_namespaces()
+
+    def footprint(self) -> int:
+        """Return the limit, where there is one; else 128 MiB.
+
+        An idle machine takes some 50 MB (`benchmarks/machines.py`); its containers get as much again.
+        """
+        return self.memory or 128 << 20
+
+    def fingerprint(self) -> str:
+        """Return the image, digest and all."""
+        return self._image().name
+
+    def reserve(self, record: Record) -> Address:
+        """Return the machine's address, given out by this host."""
+        Place(record.id).write_tag(record)
+        lease = network.reserve(record.id, subnet=self.subnet, address=self.address, apart=bool(record.networks))
+        return Address(ip=lease.ip)
+
+    def create(self, record: Record, seed: Seed) -> None:
+        """Make the machine and start it."""
+        place = Place(record.id)
+        self.reserve(record)
+        lease = network.ledger().lease(record.id)
+        owner = lease.uid if self.userns else 0
+        if not place.seeded():
+            storage.make(place, disk=self.disk, owner=owner)
+            storage.plant(place, {**guest.files(), **seed.all_files()}, owner=owner)
+            if record.preload:
+                preload.plant(place, self._kept(record.preload), owner=owner, userns=self.userns)
+            (place.state / "seeded").touch()
+        self._launch(record)
+
+    def destroy(self, record: Record) -> None:
+        """Remove the machine and all that it had of this host."""
+        place = Place(record.id)
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            retired = beside.submit(network.retire, record.id)
+            shut(place)
+            storage.empty(place)
+            retired.result()
+        network.unplug(record.id)
+        network.release(record.id)
+        storage.forget(place)
+
+    def look(self, records: Sequence[Record]) -> Mapping[Id, Seen]:
+        """Return what `/proc` and the ledger say of each machine."""
+        book = network.ledger()
+        return {record.id: _seen(record, book) for record in records}
+
+    def find(self) -> Iterable[Record]:
+        """Return the records in the tags of this host."""
+        return list(tags())
+
+    def note(self, record: Record) -> None:
+        """Note every file, process, mount, rule, address and setting of the machine."""
+        place = Place(record.id)
+        write(place.noted, traces.take(place, self._running(record)))
+
+    def changes(self, record: Record) -> Sequence[str]:
+        """Return what differs from what was noted."""
+        place = Place(record.id)
+        try:
+            before = json.loads(place.noted.read_text())
+            return traces.differences(before, traces.take(place, self._running(record)))
+        except OSError as error:  # a path too long to look at, for one
+            return [f"what cannot be compared: {error}"]
+
+    def lay_again(self, record: Record, seed: Seed) -> None:
+        """Empty the machine's layers and boot it over the image again; its lease stays."""
+        place = Place(record.id)
+        shut(place)
+        storage.empty(place)
+        network.unplug(record.id)
+        self.create(record, seed)
+
+    def start(self, record: Record) -> None:
+        """Start the machine, as it was on its disk."""
+        self._launch(record)
+
+    def stop(self, record: Record) -> None:
+        """Ask its init to stop Docker and itself, at most ten seconds, then cut."""
+        place = Place(record.id)
+        pid = process(place)
+        if pid is not None:
+            cgroups.thaw(record.id)
+            # The init gives its services ten seconds of these.
+            kernel.terminate(pid, timeout=12)
+        shut(place)
+        network.unplug(record.id)
+
+    def kill(self, record: Record) -> None:
+        """End every process of the machine at once."""
+        shut(Place(record.id))
+        network.unplug(record.id)
+
+    def pause(self, record: Record) -> None:
+        """Freeze every process of the machine."""
+        if not cgroups.frozen(record.id):
+            self._running(record)
+            run("runc", "--root", RUNTIME, "pause", record.id)
+
+    def resume(self, record: Record) -> None:
+        """Let them run again."""
+        if cgroups.frozen(record.id):
+            run("runc", "--root", RUNTIME, "resume", record.id)
+
+    def connect(self, record: Record, network_: Network) -> str:
+        """Put the machine on a bridge of the lab's own."""
+        return network.join(record.id, network_, self._running(record))
+
+    def disconnect(self, record: Record, network_: Network) -> None:
+        """Take it off again."""
+        network.leave(record.id, network_)
+
+    def remove_network(self, network_: Network) -> None:
+        """Remove the bridge."""
+        network.drop(network_)
+
+    def find_networks(self) -> Iterable[Network]:
+        """Return what the ledger says."""
+        return network.networks()
+
+    def has_preload(self, key: str) -> bool:
+        """Look into the cache."""
+        return preloads.find(self._kept(key)) is not None
+
+    def keep_preload(self, record: Record, key: str) -> bool:
+        """Move the images of a stopped machine's Docker into the cache."""
+        owner = network.ledger().lease(record.id).uid if self.userns else 0
+        return preload.keep(Place(record.id), self._kept(key), owner=owner)
+
+    def console(self, record: Record) -> str:
+        """Return the last 64 KiB of what PID 1 printed."""
+        return storage.console(Place(record.id))
+
+    def incidents(self, record: Record) -> Sequence[Incident]:
+        """Return what this host's kernel tells of the machine, and its core dumps."""
+        return incidents.found(record)
+
+    def unseen(self, record: Record) -> Mapping[Trouble, str]:  # noqa: ARG002  # the same for all
+        """Return what this host does not show."""
+        return incidents.unseen()
+
+    def _launch(self, record: Record) -> None:
+        launch(
+            Place(record.id),
+            Shape(
+                hostname=record.name,
+                tree=self._image().path,
+                userns=self.userns,
+                memory=self.memory or _half_of_memory(),
+                cpus=self.cpus,
+                pids=self.pids,
+            ),
+        )
+
+    def _image(self) -> images.Image:
+        return images.ensure(self.image or images.DEFAULT, engine=self.engine)
+
+    def _kept(self, key: str) -> str:
+        return preload.name_of(key, self._image(), userns=self.userns)
+
+    def _running(self, record: Record) -> int:
+        pid = process(Place(record.id))
+        if pid is None:
+            raise DriverError(f"The machine '{record.name}' does not run.", hint="machine.start()")
+        return pid
+
+
+def _half_of_memory() -> int:
+    """Return the default limit in bytes: one machine alone never brings its host down."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _seen(record: Record, book: network.Ledger) -> Seen:
+    place = Place(record.id)
+    lease = book.leases.get(record.id)
+    if not place.state.exists():
+        return Seen(state=State.ABSENT)
+    if process(place) is not None:
+        state = State.PAUSED if cgroups.frozen(record.id) else State.RUNNING
+    else:
+        state = State.STOPPED if place.seeded() else State.PREPARING
+    if lease is None:
+        return Seen(state=state, detail="it has no address")
+    on = {str((book.bridges[name].network or {}).get("name")): ip for name, ip in lease.links.items()}
+    return Seen(state=state, address=Address(ip=lease.ip), networks=on)
+
+
+@cache
+def _check_user_namespaces() -> None:
+    """Try what a machine needs, once a process: a user namespace, and a mount that is shifted into it."""
+    release = os.uname().release
+    if tuple(int(part) for part in release.split("-")[0].split(".")[:2]) < (5, 19):
+        _refuse_user_namespaces(f"overlayfs takes idmapped layers since Linux 5.19, this is {release}")
+    make_passable(RUN)
+    probe = RUN / f".probe-{os.getpid()}"
+    probe.mkdir(exist_ok=True)
+    source = _existing(cache_dir())
+    try:
+        with kernel.namespaces(network.UID_BASE, network.UID_COUNT) as holder:
+            descriptor = os.open(f"/proc/{holder}/ns/user", os.O_RDONLY)
+            try:
+                kernel.mount_idmapped(source, probe, descriptor)
+            finally:
+                os.close(descriptor)
+    except (OSError, DriverError) as error:
+        _refuse_user_namespaces(f"{source}: {error}")
+    finally:
+        kernel.unmount(probe)
+        probe.rmdir()
+
+
+def _existing(folder: Path) -> Path:
+    """Return the nearest folder that exists: it is on the file system that the image will be on."""
+    return next(path for path in (folder, *folder.parents) if path.is_dir())
+
+
+def _refuse_user_namespaces(reason: str) -> NoReturn:
+    raise DriverUnavailable(
+        "This host cannot give a machine a user namespace of its own.",
+        facts={"reason": reason},
+        hint="for trusted tests only: @pytest.mark.machine(options={'userns': False})",
+    )

@@ -1,0 +1,143 @@
+"""The control groups of a machine, on cgroup v1, hybrid and v2 hosts alike.
+
+They are read from the machine's own processes, because no rule says where a controller is mounted or how deep we sit.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from pytest_machine.model import Id
+
+from .kernel import kill, open_lines
+
+ROOT = "pytest-machine"
+"""The group that holds all our machines, in every hierarchy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy:
+    """One mounted cgroup hierarchy: its controllers (``{""}`` is v2's own) and where which group of it is mounted."""
+
+    controllers: frozenset[str]
+    group: str
+    point: Path
+
+
+@cache
+def hierarchies() -> tuple[Hierarchy, ...]:
+    """Return every cgroup hierarchy that is mounted here."""
+    found = []
+    for line in open_lines("/proc/self/mountinfo"):
+        left, _, right = line.partition(" - ")
+        kind, _, options = right.split(" ", 2)
+        group, point = left.split()[3:5]
+        if kind == "cgroup2":
+            found.append(Hierarchy(frozenset({""}), group, Path(point)))
+        elif kind == "cgroup":
+            found.append(Hierarchy(frozenset(options.split(",")) - {"rw", "relatime"}, group, Path(point)))
+    return tuple(found)
+
+
+def version() -> int:
+    """Return 2 when controllers are on the unified hierarchy, else 1 (hybrid hosts are v1: their v2 has none)."""
+    return 2 if all(h.controllers == {""} for h in hierarchies()) else 1
+
+
+def of_process(pid: int) -> list[Path]:
+    """Return the directory of each group that a process is in."""
+    found = []
+    for line in open_lines(f"/proc/{pid}/cgroup"):
+        _, controllers, group = line.split(":", 2)
+        for hierarchy in hierarchies():
+            if set(controllers.split(",")) <= hierarchy.controllers:
+                inside = os.path.relpath(group, hierarchy.group)
+                found.append(hierarchy.point / inside)
+    return [path for path in found if path.is_dir()]
+
+
+def of_machine(id_: Id) -> Iterator[Path]:
+    """Return the directory of each group of a machine that exists, whether or not anything runs in it."""
+    for hierarchy in hierarchies():
+        direct = hierarchy.point / ROOT / id_
+        if direct.is_dir():
+            yield direct
+            continue
+        # A runtime that was itself started in a group nests ours below that one.
+        for line in open_lines("/proc/self/cgroup"):
+            _, controllers, group = line.split(":", 2)
+            nested = hierarchy.point / os.path.relpath(group, hierarchy.group) / ROOT / id_
+            if set(controllers.split(",")) <= hierarchy.controllers and nested.is_dir():
+                yield nested
+
+
+def delegate(pid: int, owner: int) -> None:
+    """Let root inside the machine make groups below its own, as its Docker must. Its own limits stay ours."""
+    for group in of_process(pid):
+        if ROOT not in group.parts:
+            continue
+        for name in ("", "cgroup.procs", "tasks", "cgroup.threads", "cgroup.subtree_control"):
+            if (group / name).exists():
+                os.chown(group / name, owner, owner)
+
+
+def remove(id_: Id, *, timeout: float = 5.0) -> None:
+    """Remove the machine's groups, children first; processes that are still in one are killed."""
+    deadline = time.monotonic() + timeout
+    for group in list(of_machine(id_)):
+        while group.is_dir():
+            stuck = [folder for folder in _bottom_up(group) if not _rmdir(folder)]
+            if not stuck or time.monotonic() > deadline:
+                break
+            for folder in stuck:
+                for pid in open_lines(folder / "cgroup.procs"):
+                    kill(int(pid), timeout=0.5)
+            # The kernel empties a group a moment after its last process was reaped.
+            time.sleep(0.002)
+
+
+def remove_root() -> None:
+    """Remove the empty groups above the machines' own; call it when no machine is left or on its way."""
+    for hierarchy in hierarchies():
+        _rmdir(hierarchy.point / ROOT)
+        for line in open_lines("/proc/self/cgroup"):
+            _, controllers, group = line.split(":", 2)
+            if set(controllers.split(",")) <= hierarchy.controllers:
+                _rmdir(hierarchy.point / os.path.relpath(group, hierarchy.group) / ROOT)
+
+
+def _bottom_up(group: Path) -> list[Path]:
+    return [Path(folder) for folder, _, _ in os.walk(group, topdown=False)]
+
+
+def _rmdir(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def frozen(id_: Id) -> bool:
+    """Whether the machine is paused."""
+    for group in of_machine(id_):
+        for name, word in (("freezer.state", "FR"), ("cgroup.freeze", "1")):
+            if any(line.startswith(word) for line in open_lines(group / name)):
+                return True
+    return False
+
+
+def thaw(id_: Id) -> None:
+    """Let frozen processes run: a frozen one does not even die."""
+    for group in of_machine(id_):
+        for name, word in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+            for folder in reversed(_bottom_up(group)):
+                if (folder / name).exists():
+                    (folder / name).write_text(word)

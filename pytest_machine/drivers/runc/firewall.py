@@ -1,0 +1,140 @@
+"""The rules that a bridge of ours needs on its host: rendered here, put in force and taken away by name.
+
+Three things, each in a place of its own so that taking it away touches nobody else: an nft table of family ``ip`` (out
+by NAT, in only what was asked for), one of family ``bridge`` (a machine sends from its own addresses alone, so that it
+cannot take a neighbour's or the host's), and two rules in iptables' FORWARD where somebody drops there, as Docker does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .command import installed, run, succeeds
+
+FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A machine's end on the host, and what it may send from."""
+
+    interface: str
+    mac: str
+    ip: str
+    apart: bool = False
+    """Whether it talks to the host and the outside alone, because other machines reach it by networks of their lab."""
+
+
+def outside(bridge: str, subnet: str) -> str:
+    """Return the table that lets a bridge's machines reach the outside, and nobody reach in."""
+    return f"""\
+table ip {bridge} {{
+  chain outside {{
+    type nat hook postrouting priority srcnat;
+    ip saddr {subnet} oifname != "{bridge}" masquerade
+  }}
+  chain inside {{
+    type filter hook forward priority filter;
+    iifname != "{bridge}" oifname "{bridge}" ct state new drop
+  }}
+}}
+"""
+
+
+def honest(bridge: str, ports: Iterable[Port]) -> str:
+    """Return the table that drops what a machine sends from an address not its own, or to whom it should not."""
+    given = list(ports)
+    apart = ", ".join(f'"{port.interface}"' for port in given if port.apart)
+    names = ", ".join(f'"{port.interface}"' for port in given)
+    cards = ", ".join(f'"{port.interface}" . {port.mac}' for port in given)
+    addresses = ", ".join(f'"{port.interface}" . {port.mac} . {port.ip}' for port in given)
+    # Replaced whole, in one transaction: there is never a moment without it, and no element to keep in step.
+    return f"""\
+table bridge {bridge}
+delete table bridge {bridge}
+table bridge {bridge} {{
+  set ports {{ type ifname; elements = {{ {names} }} }}
+  set cards {{ type ifname . ether_addr; elements = {{ {cards} }} }}
+  set addresses {{ type ifname . ether_addr . ipv4_addr; elements = {{ {addresses} }} }}
+  chain honest {{
+    type filter hook prerouting priority -300;
+    iifname != @ports accept
+    ether type ip iifname . ether saddr . ip saddr @addresses accept
+    ether type arp iifname . ether saddr . arp saddr ip @addresses accept
+    ether type ip6 iifname . ether saddr @cards accept
+    drop
+  }}{_apart(apart)}
+}}
+"""
+
+
+def _apart(names: str) -> str:
+    if not names:
+        return ""
+    return f"""
+  chain apart {{
+    type filter hook forward priority 0;
+    iifname {{ {names} }} drop
+    oifname {{ {names} }} drop
+  }}"""
+
+
+def guard(bridge: str, ports: Iterable[Port]) -> None:
+    """Let exactly these send, each from its own addresses; those that are gone leave nothing behind."""
+    given = list(ports)
+    if given:
+        # Kernels without nftables for bridges have no such guard, and need it for nothing else.
+        run("nft", "-f", "-", input=honest(bridge, given), check=False)
+
+
+def open_up(bridge: str, subnet: str, ports: Iterable[Port]) -> str:
+    """Put the rules in force; return what IP forwarding was before, or nothing if it was on.
+
+    Called at every machine, because a firewall's reload may have swept our rules away since the last.
+    """
+    chains = run("nft", "list", "chains")
+    if subnet and f"table ip {bridge} " not in chains:
+        run("nft", "-f", "-", input=outside(bridge, subnet))
+    guard(bridge, ports)
+    if _filters_forwarding(chains) and not succeeds("iptables", "-w", "-C", *_accept(bridge)[0]):
+        for rule in _accept(bridge):
+            run("iptables", "-w", "-I", *rule)
+    before = FORWARD.read_text().strip()
+    if not subnet or before == "1":
+        return ""
+    FORWARD.write_text("1")
+    return before
+
+
+def close(bridge: str, forwarding: str) -> None:
+    """Take the rules away, and IP forwarding back to what it was where that is given."""
+    chains = run("nft", "list", "chains")
+    if _filters_forwarding(chains):
+        for rule in _accept(bridge):
+            while succeeds("iptables", "-w", "-D", *rule):
+                pass
+    families = [family for family in ("ip", "bridge") if f"table {family} {bridge} " in chains]
+    if families:
+        run("nft", "-f", "-", input="".join(f"delete table {family} {bridge}\n" for family in families))
+    if forwarding:
+        FORWARD.write_text(forwarding)
+
+
+def _accept(bridge: str) -> tuple[tuple[str, ...], ...]:
+    """Return the rules that let a bridge's traffic pass a FORWARD chain that drops, as Docker's and ufw's do."""
+    mark = ("-m", "comment", "--comment", f"pytest-machine {bridge}", "-j", "ACCEPT")
+    answers = ("-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED")
+    return (("FORWARD", "-i", bridge, *mark), ("FORWARD", "-o", bridge, *answers, *mark))
+
+
+def _filters_forwarding(chains: str) -> bool:
+    """Whether somebody uses iptables' FORWARD chain; asking iptables itself would create it."""
+    if not installed("iptables"):
+        return False
+    legacy = Path("/proc/net/ip_tables_names")
+    if legacy.exists() and "filter" in legacy.read_text().split():
+        return True
+    _, _, after = chains.partition("table ip filter {")
+    return "chain FORWARD" in after.partition("\n}")[0]

@@ -1,0 +1,193 @@
+"""The few Linux calls that no command line of a common distribution offers: namespaces to hand over, idmapped mounts.
+
+``mount -o X-mount.idmap`` needs util-linux 2.39, newer than Debian 12's, so the three system calls behind it are made
+here. Their numbers are the same on every architecture (they came after the tables were unified in Linux 5.1).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from pytest_machine.errors import DriverError
+
+_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
+_AT_FDCWD = -100
+_AT_EMPTY_PATH = 0x1000
+_OPEN_TREE_CLONE = 1
+_OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+_MOVE_MOUNT_F_EMPTY_PATH = 4
+_MOUNT_ATTR_RDONLY = 0x1
+_MOUNT_ATTR_IDMAP = 0x00100000
+_UMOUNT_DETACH = 2
+
+
+class _MountAttr(ctypes.Structure):
+    _fields_ = (
+        ("attr_set", ctypes.c_uint64),
+        ("attr_clr", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns_fd", ctypes.c_uint64),
+    )
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _syscall(number: int, *arguments: object) -> int:
+    done: int = _libc().syscall(ctypes.c_long(number), *arguments)
+    if done < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return done
+
+
+def mount_idmapped(source: Path, target: Path, userns: int) -> None:
+    """Show `source` read-only at `target`, its owners shifted as the user namespace behind `userns` maps them.
+
+    Raises `OSError`: the kernel or the file system of `source` cannot.
+    """
+    tree = _syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(source), ctypes.c_uint(_OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC))
+    try:
+        wanted = _MountAttr(_MOUNT_ATTR_IDMAP | _MOUNT_ATTR_RDONLY, 0, 0, userns)
+        _syscall(
+            _MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, ctypes.byref(wanted), ctypes.c_size_t(ctypes.sizeof(wanted))
+        )
+        _syscall(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
+    finally:
+        os.close(tree)
+
+
+def mount(kind: str, source: str, target: Path, options: str) -> None:
+    """Mount a file system; raises `DriverError` with the kernel's word for it."""
+    if _libc().mount(source.encode(), os.fsencode(target), kind.encode(), ctypes.c_ulong(0), options.encode()):
+        reason = os.strerror(ctypes.get_errno())
+        raise DriverError(
+            f"The kernel refused to mount '{kind}'.",
+            facts={"at": target, "options": options, "reason": reason},
+            hint="dmesg | tail",
+        )
+
+
+def unmount(target: Path) -> None:
+    """Take a mount away, now from sight and later for good; one that is not there: nothing happens."""
+    _libc().umount2(os.fsencode(target), _UMOUNT_DETACH)
+
+
+def mounts_below(folder: Path) -> list[Path]:
+    """Return every mount point at or below `folder`, innermost first."""
+    points = [Path(line.split()[4].replace("\\040", " ")) for line in open_lines("/proc/self/mountinfo")]
+    return sorted((p for p in points if p == folder or folder in p.parents), key=lambda p: -len(p.parts))
+
+
+def open_lines(path: str | Path) -> list[str]:
+    """Return the lines of a small file of ``/proc``; none when it is gone."""
+    try:
+        return Path(path).read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+@contextlib.contextmanager
+def namespaces(base: int | None, size: int) -> Iterator[int]:
+    """Hold a new network namespace, in a user namespace with ids `base` to ``base + size`` unless that is None.
+
+    Yields the pid of a process that sits in them. It dies with us, so a crash leaves nothing: what has joined them by
+    then keeps them alive.
+    """
+    flags = ["--net"] if base is None else ["--user", "--net"]
+    holder = subprocess.Popen(
+        ["unshare", *flags, "sh", "-c", "echo; read -r _"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    try:
+        if not holder.stdout.readline():
+            raise DriverError(
+                "The kernel refused new namespaces.", hint="sysctl user.max_user_namespaces user.max_net_namespaces"
+            )
+        if base is not None:
+            for name in ("uid_map", "gid_map"):
+                Path(f"/proc/{holder.pid}/{name}").write_text(f"0 {base} {size}")
+        yield holder.pid
+    finally:
+        holder.stdin.close()
+        holder.stdout.close()
+        holder.kill()
+        holder.wait()
+
+
+@contextlib.contextmanager
+def user_namespace(inside: int, outside: int, size: int) -> Iterator[int]:
+    """Yield a descriptor of a new user namespace that maps the ids from `inside` on to those from `outside` on.
+
+    For `mount_idmapped`: what files of `inside` own belongs to `outside` there. Nothing ever runs in it.
+    """
+    # A child that waits to be told: it needs no program, so forking ourselves would do, were it safe beside threads.
+    holder = subprocess.Popen(
+        ["unshare", "--user", "sh", "-c", "echo; read -r _"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    try:
+        if not holder.stdout.readline():
+            raise DriverError("The kernel refused a new user namespace.", hint="sysctl user.max_user_namespaces")
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{holder.pid}/{name}").write_text(f"{inside} {outside} {size}")
+        descriptor = os.open(f"/proc/{holder.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+    finally:
+        holder.stdin.close()
+        holder.stdout.close()
+        holder.kill()
+        holder.wait()
+
+
+def kill(pid: int, *, timeout: float) -> bool:
+    """Send SIGKILL and wait until the process is gone; return whether it is."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+    except ProcessLookupError:
+        return True
+    finally:
+        gone = _wait(handle, timeout)
+        os.close(handle)
+    return gone
+
+
+def terminate(pid: int, *, timeout: float) -> bool:
+    """Send SIGTERM and wait until the process is gone; return whether it is."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGTERM)
+        return _wait(handle, timeout)
+    except ProcessLookupError:
+        return True
+    finally:
+        os.close(handle)
+
+
+def _wait(handle: int, timeout: float) -> bool:
+    # A pidfd becomes readable when its process ends: no polling.
+    waiter = select.poll()
+    waiter.register(handle, select.POLLIN)
+    return bool(waiter.poll(timeout * 1000))

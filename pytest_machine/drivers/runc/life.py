@@ -1,0 +1,142 @@
+"""Brings a machine to life and takes its life: one boot, from its layers on disk to a running init and back.
+
+Nothing of a boot needs us once it runs. The namespaces and the overlay are held by the machine's own processes and by
+no mount of the host, so when its init dies the kernel takes them away; what is left for us is groups and files.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_machine.errors import DriverError
+
+from . import cgroups, kernel, network, preload, storage
+from .bundle import Bundle, capabilities
+from .command import run
+from .places import RUN, Place, let_in, make_passable, write
+
+RUNTIME = RUN / "state"
+"""Where runc keeps its own state of our machines: a root of our own, so that nobody else's containers are in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What a machine boots with."""
+
+    hostname: str
+    tree: Path
+    userns: bool
+    memory: int | None
+    cpus: float | None
+    pids: int
+
+
+def process(place: Place) -> int | None:
+    """Return the pid of the machine's init, as the host counts; None when it does not run."""
+    try:
+        pid = int(place.pid_file.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    # The number may be somebody else's by now; only ours is in our group. A zombie is in none.
+    mine = f"/{cgroups.ROOT}/{place.id}"
+    return pid if any(mine in line for line in kernel.open_lines(f"/proc/{pid}/cgroup")) else None
+
+
+def launch(place: Place, shape: Shape) -> None:
+    """Boot the machine from its layers; one that runs already: nothing happens."""
+    if process(place) is not None:
+        return
+    if place.run.exists():
+        shut(place)
+        network.unplug(place.id)
+    book = network.ledger()
+    lease = book.lease(place.id)
+    make_passable(place.run)
+    let_in(place.run, lease.uid)
+    with kernel.namespaces(lease.uid if shape.userns else None, network.UID_COUNT) as holder:
+        root = _lay(place, shape, holder)
+        layers = preload.lay(place, root, owner=lease.uid)
+        network.plug(lease, book.bridges[lease.bridge], holder)
+        bundle = Bundle(
+            hostname=shape.hostname,
+            root=root,
+            docker=storage.attach(place) / "docker",
+            holder=holder,
+            uid=lease.uid if shape.userns else None,
+            capabilities=tuple(capabilities(_bounding())),
+            group=f"/{cgroups.ROOT}/{place.id}",
+            cgroups=cgroups.version(),
+            environment=(f"MACHINE_ADDRESS={lease.ip}", "container=pytest-machine"),
+            layers=layers,
+            memory=shape.memory,
+            cpus=shape.cpus,
+            pids=shape.pids,
+        )
+        write(place.run / "config.json", bundle.config())
+        _run(place)
+        pid = process(place)
+        if pid is None:
+            raise DriverError("The machine's init ended at once.", facts={"console": storage.console(place)[-2000:]})
+        if shape.userns:
+            cgroups.delegate(pid, lease.uid)
+    kernel.unmount(root)
+    if layers:
+        preload.lifted(place)
+    network.open_up(lease.bridge)
+    for name in lease.links:
+        network.rejoin(lease, book.bridges[name], pid)
+
+
+def _lay(place: Place, shape: Shape, holder: int) -> Path:
+    if not shape.userns:
+        return storage.lay(place, shape.tree, userns=None)
+    descriptor = os.open(f"/proc/{holder}/ns/user", os.O_RDONLY)
+    try:
+        return storage.lay(place, shape.tree, userns=descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _bounding() -> int:
+    """Return the capabilities that we can hand on: root need not have all of them."""
+    line = next(line for line in kernel.open_lines("/proc/self/status") if line.startswith("CapBnd"))
+    return int(line.split()[1], 16)
+
+
+def _run(place: Place) -> None:
+    log = place.run / "runc.log"
+    # A keyring of its own, runc's default: with ours (`--no-new-keyring`) root in the machine reads our keys.
+    argv: Sequence[str | Path] = (
+        "runc", "--root", RUNTIME, "--log", log,
+        "run", "--detach", "--bundle", place.run, "--pid-file", place.pid_file, place.id,
+    )  # fmt: skip
+    with storage.console_path(place).open("ab") as console:
+        # Detached, the machine's init keeps these as its own: they must be files, not pipes of ours.
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=console, stderr=console, check=False, timeout=60)
+    if done.returncode != 0:
+        raise DriverError(
+            "runc refused to start the machine.",
+            facts={"exit code": done.returncode, "it said": log.read_text()[-2000:].strip() if log.exists() else ""},
+            hint=f"runc --root {RUNTIME} list",
+        )
+
+
+def shut(place: Place) -> None:
+    """End every process of the machine and remove all that belonged to this boot but its interface; its disk stays.
+
+    What `runc delete --force` would do, without it: that fails on a machine with running containers ("device or
+    resource busy"), because their groups are children of the machine's.
+    """
+    if (pid := process(place)) is not None:
+        cgroups.thaw(place.id)
+        # The end of a PID namespace's init is the end of everything in it.
+        kernel.kill(pid, timeout=10)
+    cgroups.remove(place.id)
+    storage.keep_console(place)
+    storage.detach(place)
+    if place.run.exists():
+        run("rm", "-rf", place.run, RUNTIME / place.id)

@@ -1,0 +1,450 @@
+"""Bridges, addresses and uid ranges of this host's machines: given out under one lock, given back, never shared.
+
+One file (`ledger`) says who has what. It is replaced whole, so a crash leaves the old state or the new one; what is in
+the kernel is brought in step with it whenever somebody comes by. A bridge comes with its first machine and goes with
+its last, and with it all that we changed of the host: its nft table, its two rules in iptables' FORWARD, IP forwarding.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from pytest_machine.errors import BadSpec, DriverError, StoreError
+from pytest_machine.model import Id, Network, names
+
+from . import cgroups, firewall
+from .command import run
+from .places import STATE, locked, write
+
+UID_BASE = 0x70000000
+"""Where the uid ranges begin: the first id that neither systemd-nspawn (524288 to 1878982655) nor LXD's default
+(1000000 to 1001000000) gives out, by systemd's UIDS-GIDS table. /etc/subuid is looked at besides."""
+UID_COUNT = 65536
+"""How many ids a machine has."""
+SLOTS = 4092
+"""How many ranges fit below 2147352576, where systemd's next range begins; a /20 has as many addresses."""
+
+# Seconds in which the kernel has removed a dead machine's namespace, and its interfaces with it; 15 ms is usual.
+_NAMESPACE_GOES = 0.25
+
+# Private ranges that home routers, clouds' defaults, Docker (172.17 to 172.31, 192.168) and Kubernetes (10.96, 10.244)
+# seldom use, tried in order; what the host has a route to is passed over.
+_SUBNETS = tuple(f"10.{second}.{third}.0/20" for second in (213, 215, 217, 219) for third in (0, 64, 128, 192))
+_LAB_SUBNETS = tuple(f"10.{second}.{third}.0/24" for second in (221, 223, 225, 227) for third in range(256))
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """One bridge of ours."""
+
+    name: str
+    subnet: str
+    network: dict[str, object] | None = None
+    """The lab's network that it is; None for the one that reaches the host and the outside."""
+    forwarding: str = ""
+    """What ``net.ipv4.ip_forward`` was before we set it; empty if it was on."""
+
+    @property
+    def range(self) -> ipaddress.IPv4Network:
+        """The subnet, to count with."""
+        return ipaddress.IPv4Network(self.subnet)
+
+    @property
+    def gateway(self) -> str:
+        """The host's address on it: the first of the subnet."""
+        return str(self.range[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What one machine has of the host."""
+
+    id: Id
+    slot: int
+    bridge: str
+    ip: str
+    links: dict[str, str] = field(default_factory=dict)
+    """Lab networks' bridges that it sits on → its address there."""
+    apart: bool = False
+    """Whether it talks to other machines over such networks alone."""
+
+    @property
+    def uid(self) -> int:
+        """The host's id of the machine's root."""
+        return UID_BASE + self.slot * UID_COUNT
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Who has what."""
+
+    bridges: dict[str, Bridge]
+    leases: dict[Id, Lease]
+
+    def lease(self, id_: Id) -> Lease:
+        """Return a machine's lease; raises `DriverError` when it has none."""
+        if id_ not in self.leases:
+            raise DriverError(
+                "The machine has no address on this host any more.", hint="destroy it and create it again"
+            )
+        return self.leases[id_]
+
+    def taken(self, bridge: str) -> set[str]:
+        """Return the addresses that are in use on a bridge."""
+        return {lease.ip for lease in self.leases.values() if lease.bridge == bridge} | {
+            lease.links[bridge] for lease in self.leases.values() if bridge in lease.links
+        }
+
+
+def ledger() -> Ledger:
+    """Return the ledger as it is now."""
+    path = STATE / "ledger.json"
+    try:
+        data = json.loads(path.read_text())
+        return Ledger(
+            {name: Bridge(**bridge) for name, bridge in data["bridges"].items()},
+            {Id(id_): Lease(**lease) for id_, lease in data["leases"].items()},
+        )
+    except FileNotFoundError:
+        return Ledger({}, {})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StoreError(
+            "The ledger of this host's machines cannot be read.",
+            facts={"file": path, "reason": error},
+            hint=f"pytest-machine prune --all; rm {path}",
+        ) from error
+
+
+def _save(book: Ledger) -> None:
+    write(
+        STATE / "ledger.json",
+        {
+            "bridges": {name: asdict(bridge) for name, bridge in book.bridges.items()},
+            "leases": {id_: asdict(lease) for id_, lease in book.leases.items()},
+        },
+    )
+
+
+def mac(ip: str) -> str:
+    """Return the link address of the machine that has `ip`: locally administered, and the same at every boot."""
+    return "02:74:" + ":".join(f"{byte:02x}" for byte in ipaddress.IPv4Address(ip).packed)
+
+
+def link(id_: Id, index: int) -> str:
+    """Return the host's end of a machine's interface."""
+    return f"ptm{id_}{index:x}"
+
+
+def reserve(id_: Id, *, subnet: str | None, address: str | None, apart: bool = False) -> Lease:
+    """Give a machine an address, a uid range and a bridge; again: the same."""
+    with locked("ledger"):
+        book = ledger()
+        if id_ not in book.leases:
+            bridge = _bridge_for(book, subnet)
+            book.bridges[bridge.name] = bridge
+            book.leases[id_] = Lease(id_, *_slot_and_address(book, bridge, address), apart=apart)
+            _save(book)
+        lease = book.leases[id_]
+        _raise_bridge(book.bridges[lease.bridge])
+        return lease
+
+
+def _bridge_for(book: Ledger, subnet: str | None) -> Bridge:
+    if subnet is not None:
+        try:
+            wanted = ipaddress.IPv4Network(subnet)
+        except ValueError as error:
+            raise BadSpec(
+                f"'{subnet}' is no subnet.", facts={"reason": error}, hint="subnet='10.213.0.0/20'"
+            ) from error
+        if wanted.prefixlen > 29:
+            raise BadSpec(f"The subnet '{subnet}' has no room for machines.", hint="subnet='10.213.0.0/24'")
+    for bridge in book.bridges.values():
+        if bridge.network is None and (subnet is None or bridge.range == wanted):
+            return bridge
+    return Bridge(_free_name(book), _free_subnet(book, [subnet] if subnet else _SUBNETS))
+
+
+def _free_name(book: Ledger) -> str:
+    return next(
+        name for name in (f"ptm{number}" for number in range(len(book.bridges) + 1)) if name not in book.bridges
+    )
+
+
+def _free_subnet(book: Ledger, candidates: Iterable[str]) -> str:
+    tried = []
+    used = _routes() | {bridge.range for bridge in book.bridges.values()}
+    for candidate in candidates:
+        wanted = ipaddress.IPv4Network(candidate)
+        if not any(wanted.overlaps(other) for other in used):
+            return str(wanted)
+        tried.append(candidate)
+    raise DriverError(
+        f"This host already has a route to {names(tried) if len(tried) == 1 else 'every subnet that we know'}.",
+        hint="ip route, then choose a free one with the option subnet=, such as '10.99.0.0/24'",
+    )
+
+
+def _routes() -> set[ipaddress.IPv4Network]:
+    found = set()
+    for route in json.loads(run("ip", "-json", "-4", "route", "show", "table", "all") or "[]"):
+        if route.get("dst", "default") != "default" and route.get("type") not in ("broadcast", "local"):
+            found.add(ipaddress.IPv4Network(route["dst"], strict=False))
+    return found
+
+
+def _slot_and_address(book: Ledger, bridge: Bridge, address: str | None) -> tuple[int, str, str]:
+    slots = {lease.slot for lease in book.leases.values()}
+    taken = book.taken(bridge.name)
+    foreign = _subordinate_ranges()
+    if address is not None:
+        if ipaddress.IPv4Address(address) not in set(bridge.range.hosts()) - {bridge.range[1]}:
+            raise BadSpec(
+                f"The address '{address}' is not one for a machine on the subnet '{bridge.subnet}'.",
+                hint=f"options={{'subnet': ..., 'address': '{bridge.range[2]}'}}",
+            )
+        if address in taken:
+            raise DriverError(f"The address '{address}' belongs to another machine.", hint="leave address= out")
+    for slot in range(SLOTS):
+        start = UID_BASE + slot * UID_COUNT
+        if slot in slots or any(start < last and first < start + UID_COUNT for first, last in foreign):
+            continue
+        # The address goes with the slot while the subnet has it, so the newest machine seldom gets the address of the
+        # one that has just gone, which somebody may still be talking to.
+        free = address or _free_address(bridge, taken)
+        return slot, bridge.name, free
+    raise DriverError(f"All {SLOTS} uid ranges of this host are taken.", hint="pytest-machine prune")
+
+
+def _free_address(bridge: Bridge, taken: set[str]) -> str:
+    # The first and last are the network's and broadcast's, the second is the host's.
+    for number in range(2, bridge.range.num_addresses - 1):
+        if (found := str(bridge.range[number])) not in taken:
+            return found
+    raise DriverError(f"The subnet '{bridge.subnet}' is full.", hint="pytest-machine prune, or choose a wider subnet=")
+
+
+def _subordinate_ranges() -> list[tuple[int, int]]:
+    """Return the ranges, as first id and the one after the last, that the host's users were given."""
+    found = []
+    for path in (Path("/etc/subuid"), Path("/etc/subgid")):
+        try:
+            lines = path.read_text().splitlines()
+        except FileNotFoundError:
+            continue
+        for line in lines:
+            _, _, numbers = line.partition(":")
+            first, _, count = numbers.partition(":")
+            if first.isdigit() and count.isdigit():
+                found.append((int(first), int(first) + int(count)))
+    return found
+
+
+def _raise_bridge(bridge: Bridge) -> None:
+    """Make the bridge unless it is there."""
+    if Path(f"/sys/class/net/{bridge.name}/bridge").exists():
+        return
+    lines = [f"link add {bridge.name} type bridge forward_delay 0 mcast_snooping 0"]
+    if bridge.network is None:
+        lines.append(f"addr add {bridge.gateway}/{bridge.range.prefixlen} dev {bridge.name}")
+    lines.append(f"link set {bridge.name} up")
+    run("ip", "-batch", "-", input="\n".join(lines))
+
+
+def open_up(name: str) -> None:
+    """Put a bridge's rules in force: its machines reach each other and, where the host does, the outside."""
+    with locked("ledger"):
+        book = ledger()
+        if name not in book.bridges:
+            return
+        bridge = book.bridges[name]
+        if bridge.network is not None:
+            firewall.open_up(name, "", ())
+            return
+        if before := firewall.open_up(name, bridge.subnet, _ports(book, name)):
+            book.bridges[name] = replace(bridge, forwarding=before)
+            _save(book)
+
+
+def _ports(book: Ledger, bridge: str) -> list[firewall.Port]:
+    return [
+        firewall.Port(link(lease.id, 0), mac(lease.ip), lease.ip, lease.apart)
+        for lease in book.leases.values()
+        if lease.bridge == bridge
+    ]
+
+
+def retire(id_: Id) -> None:
+    """Take down what will take the kernel as long as all the rest, while the machine is being ended.
+
+    That is its interface, or the whole bridge if it is the last on it; then the interface goes with the machine's
+    network namespace. Nothing is given back yet: who comes in between finds the bridge in the ledger, and raises it.
+    """
+    with locked("ledger"):
+        book = ledger()
+        lease = book.leases.get(id_)
+        last = lease and not any(o.bridge == lease.bridge for o in book.leases.values() if o.id != id_)
+        if lease and last:
+            _lower_bridge(book.bridges[lease.bridge])
+    if not last:
+        _remove_link(link(id_, 0))
+
+
+def release(id_: Id) -> None:
+    """Take back all that a machine had of the host; the last one on a bridge takes the bridge with it."""
+    with locked("ledger"):
+        book = ledger()
+        if (lease := book.leases.pop(id_, None)) is None:
+            return
+        used = {lease.bridge for lease in book.leases.values()}
+        bridge = book.bridges.get(lease.bridge)
+        if bridge is not None and bridge.name not in used:
+            _lower_bridge(bridge)
+            del book.bridges[bridge.name]
+        elif bridge is not None:
+            firewall.guard(bridge.name, _ports(book, bridge.name))
+        if not book.leases:
+            cgroups.remove_root()
+        _save(book)
+
+
+def _lower_bridge(bridge: Bridge) -> None:
+    """Remove a bridge and every rule that came with it; what is gone already is gone."""
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        # The kernel takes some 50 ms for a bridge, and as long for the rules.
+        link_gone = beside.submit(_remove_link, bridge.name)
+        firewall.close(bridge.name, bridge.forwarding)
+        link_gone.result()
+
+
+def _remove_link(name: str) -> None:
+    path = Path(f"/sys/class/net/{name}")
+    if path.exists():
+        # It may go with its namespace while we try; only one that stays is an error.
+        said = run("ip", "link", "delete", name, check=False)
+        if path.exists():
+            raise DriverError(f"The interface '{name}' cannot be removed.", facts={"it said": said.strip()})
+
+
+def plug(lease: Lease, bridge: Bridge, pid: int) -> None:
+    """Give the network namespace of `pid` its interface on the bridge, with address and default route."""
+    with locked("ledger"):
+        _raise_bridge(bridge)
+    _connect(link(lease.id, 0), bridge, pid=pid, device="eth0", ip=lease.ip)
+    if lease.apart:
+        # For kernels without nftables for bridges: apart at least from others that are so.
+        run("ip", "link", "set", link(lease.id, 0), "type", "bridge_slave", "isolated", "on")
+
+
+def _connect(end: str, bridge: Bridge, *, pid: int, device: str, ip: str) -> None:
+    run(
+        "ip",
+        "-batch",
+        "-",
+        input=f"link add {end} type veth peer name {device} address {mac(ip)} netns {pid}\n"
+        f"link set {end} master {bridge.name} up\n",
+    )
+    lines = ["link set lo up", f"addr add {ip}/{bridge.range.prefixlen} dev {device}", f"link set {device} up"]
+    if bridge.network is None:
+        lines.append(f"route add default via {bridge.gateway}")
+    run("nsenter", f"--net=/proc/{pid}/ns/net", "ip", "-batch", "-", input="\n".join(lines))
+
+
+def unplug(id_: Id) -> None:
+    """Remove a machine's interfaces, but give them a moment to go with its network namespace: that is faster."""
+    # All that carry its name, whatever the ledger says: a namespace outlives its processes by minutes where one of them
+    # left a connection that cannot be closed any more, and would keep the interfaces of labs' networks as long.
+    deadline = time.monotonic() + _NAMESPACE_GOES
+    while (left := list(Path("/sys/class/net").glob(f"{link(id_, 0)[:-1]}*"))) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    for path in left:
+        _remove_link(path.name)
+
+
+def join(id_: Id, network: Network, pid: int) -> str:
+    """Put a running machine on a lab's network, made if need be; return its address there."""
+    with locked("ledger"):
+        book = ledger()
+        lease = book.lease(id_)
+        bridge = _lab_bridge(book, network)
+        if bridge.name not in lease.links:
+            free = _free_address(bridge, book.taken(bridge.name))
+            lease = replace(lease, links={**lease.links, bridge.name: free})
+            book.bridges[bridge.name] = bridge
+            book.leases[id_] = lease
+            _save(book)
+    return rejoin(lease, bridge, pid)
+
+
+def rejoin(lease: Lease, bridge: Bridge, pid: int) -> str:
+    """Plug a machine into a network that it has an address on, as after a start; return the address."""
+    with locked("ledger"):
+        _raise_bridge(bridge)
+    index = int(bridge.name.removeprefix("ptm"))
+    ip = lease.links[bridge.name]
+    if not Path(f"/sys/class/net/{link(lease.id, index)}").exists():
+        _connect(link(lease.id, index), bridge, pid=pid, device=f"eth{index}", ip=ip)
+    open_up(bridge.name)
+    return ip
+
+
+def leave(id_: Id, network: Network) -> None:
+    """Take a machine off a lab's network."""
+    with locked("ledger"):
+        book = ledger()
+        lease = book.leases.get(id_)
+        bridge = _bridge_of(book, network.id)
+        if lease is None or bridge is None or bridge.name not in lease.links:
+            return
+        book.leases[id_] = replace(lease, links={k: v for k, v in lease.links.items() if k != bridge.name})
+        _save(book)
+        _remove_link(link(id_, int(bridge.name.removeprefix("ptm"))))
+
+
+def drop(network: Network) -> None:
+    """Remove a lab's network, whoever is still on it."""
+    with locked("ledger"):
+        book = ledger()
+        bridge = _bridge_of(book, network.id)
+        if bridge is None:
+            return
+        index = int(bridge.name.removeprefix("ptm"))
+        for id_, lease in book.leases.items():
+            if bridge.name in lease.links:
+                _remove_link(link(id_, index))
+                book.leases[id_] = replace(lease, links={k: v for k, v in lease.links.items() if k != bridge.name})
+        _lower_bridge(bridge)
+        del book.bridges[bridge.name]
+        _save(book)
+
+
+def _lab_bridge(book: Ledger, network: Network) -> Bridge:
+    existing = _bridge_of(book, network.id)
+    if existing is not None:
+        return existing
+    subnet = _free_subnet(book, [network.subnet] if network.subnet else _LAB_SUBNETS)
+    return Bridge(_free_name(book), subnet, network=_to_json(network))
+
+
+def _bridge_of(book: Ledger, id_: Id) -> Bridge | None:
+    return next((b for b in book.bridges.values() if b.network and b.network["id"] == id_), None)
+
+
+def _to_json(network: Network) -> dict[str, object]:
+    return {**asdict(network), "store": str(network.store)}
+
+
+def networks() -> list[Network]:
+    """Return every lab network of this host."""
+    found = []
+    for bridge in ledger().bridges.values():
+        if bridge.network is not None:
+            data: Mapping[str, object] = bridge.network
+            found.append(Network(**{**data, "store": Path(str(data["store"]))}))  # type: ignore[arg-type]  # we wrote it
+    return found

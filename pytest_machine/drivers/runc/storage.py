@@ -1,0 +1,139 @@
+"""A machine's file systems: its own layer over the shared image, its Docker's data, and the disk that holds both.
+
+The image tree is never copied and never written: a machine sees it through an idmapped mount of its own uid range, as
+the lower layer of an overlay whose upper directory is the machine's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pytest_machine.errors import DriverError
+from pytest_machine.model import SeedFile
+
+from .command import run
+from .kernel import mount, mount_idmapped, mounts_below, unmount
+from .places import Place, let_in
+
+
+def make(place: Place, *, disk: int | None, owner: int) -> None:
+    """Make the machine's empty layers, on a disk of `disk` bytes of its own or beside its tag."""
+    if disk is not None and not place.disk.exists():
+        aside = place.disk.with_suffix(".partial")
+        with aside.open("wb") as file:
+            file.truncate(disk)
+        # Lazy tables: a sparse file is zero already, and writing them would take the space that nobody has asked for.
+        run("mkfs.ext4", "-q", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", aside)
+        aside.replace(place.disk)
+    home = attach(place)
+    let_in(place.state, owner)
+    for name in ("upper", "work", "docker"):
+        folder = home / name
+        folder.mkdir(mode=0o755, exist_ok=True)
+        os.chown(folder, owner, owner)
+
+
+def attach(place: Place) -> Path:
+    """Mount the machine's disk if it has one; return the folder that holds its layers."""
+    if not place.disk.exists():
+        return place.state
+    place.mounted_disk.mkdir(parents=True, exist_ok=True)
+    if not os.path.ismount(place.mounted_disk):
+        # util-linux marks the loop device to vanish with its mount, so nothing is left to detach.
+        run("mount", "-o", "loop,nosuid,nodev,noatime", place.disk, place.mounted_disk)
+    return place.mounted_disk
+
+
+def plant(place: Place, files: Mapping[str, SeedFile], *, owner: int) -> None:
+    """Write what the machine is born with into its layer, owned by its root."""
+    upper = attach(place) / "upper"
+    for name, file in files.items():
+        target = upper / name.lstrip("/")
+        _make_parents(upper, target, owner)
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, file.mode)
+        with os.fdopen(descriptor, "wb") as opened:
+            opened.write(file.content)
+            os.fchown(descriptor, owner, owner)
+            os.fchmod(descriptor, file.mode)
+
+
+def _make_parents(upper: Path, target: Path, owner: int) -> None:
+    for folder in reversed(target.relative_to(upper).parents):
+        path = upper / folder
+        if not path.exists():
+            path.mkdir()
+            os.chown(path, owner, owner)
+            # A folder of the overlay hides the image's mode; sshd refuses keys below one that others may write.
+            path.chmod(0o700 if path.name == ".ssh" or path == upper / "root" else 0o755)
+
+
+def lay(place: Place, tree: Path, *, userns: int | None) -> Path:
+    """Mount the machine's root; return where. It may be taken away again once something runs in it."""
+    home = attach(place)
+    root = place.run / "root"
+    root.mkdir(parents=True, exist_ok=True)
+    lower = tree
+    if userns is not None:
+        lower = place.run / "lower"
+        lower.mkdir(exist_ok=True)
+        try:
+            mount_idmapped(tree, lower, userns)
+        except OSError as error:
+            raise DriverError(
+                "The kernel refused an idmapped mount of the image.",
+                facts={"image": tree, "reason": error},
+                hint="keep the image on ext4, xfs or btrfs: PYTEST_MACHINE_CACHE=/path pytest-machine image build",
+            ) from error
+    mount("overlay", "pytest-machine", root, f"lowerdir={lower},upperdir={home}/upper,workdir={home}/work")
+    if userns is not None:
+        unmount(lower)  # the overlay holds it from here on
+    return root
+
+
+def detach(place: Place) -> None:
+    """Take away every mount that we made for the machine."""
+    for point in mounts_below(place.run):
+        unmount(point)
+
+
+def console_path(place: Place) -> Path:
+    """Return the file that PID 1 prints to: on the machine's own disk, so that printing cannot fill the host's."""
+    return attach(place) / "console.log"
+
+
+def keep_console(place: Place) -> None:
+    """Bring the end of the console home from the machine's disk before that is taken away."""
+    if os.path.ismount(place.mounted_disk):
+        (place.state / "console.log").write_bytes(_tail(place.mounted_disk / "console.log"))
+
+
+def console(place: Place) -> str:
+    """Return the end of what PID 1 printed."""
+    home = place.mounted_disk if os.path.ismount(place.mounted_disk) else place.state
+    return _tail(home / "console.log").decode(errors="replace")
+
+
+def _tail(path: Path, size: int = 65536) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - size))
+            return file.read()
+    except FileNotFoundError:
+        return b""
+
+
+def empty(place: Place) -> None:
+    """Remove every file of the machine but its tag, by which whatever remains can still be found."""
+    if place.state.exists():
+        entries = [entry for entry in place.state.iterdir() if entry != place.tag]
+        # `rm`, because what a machine left behind may be nested deeper than Python can recurse.
+        run("rm", "-rf", "--one-file-system", *entries, timeout=600)
+
+
+def forget(place: Place) -> None:
+    """Remove the tag: nothing of the machine is left."""
+    place.tag.unlink(missing_ok=True)
+    if place.state.exists():
+        place.state.rmdir()
