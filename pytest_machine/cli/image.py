@@ -1,0 +1,113 @@
+"""``image``: the machine images in the cache, and the Docker images that are kept for machines (``preload=``)."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import click
+
+if TYPE_CHECKING:
+    from pytest_machine.images import Image
+    from pytest_machine.preloads import Preload
+
+
+@click.group()
+def image() -> None:
+    """Build, list and remove machine images."""
+
+
+@image.command()
+@click.argument("suites", metavar="[SUITE]...", nargs=-1)
+def build(suites: tuple[str, ...]) -> None:
+    """Build the image of a Debian release (bookworm), unless it is there already."""
+    from pytest_machine import images
+
+    for suite in suites or ("bookworm",):
+        with Shown(suite) as shown:
+            found = images.ensure(suite, progress=shown)
+        click.echo(f"{found.name}  {found.path}")
+
+
+@image.command()
+def ls() -> None:
+    """List the images in the cache; '*' marks those that would be used today.
+
+    Docker images that are kept for machines (preload=) are listed below them.
+    """
+    from pytest_machine import images, preloads
+
+    table = [("IMAGE", "DOCKER", "SIZE", "PATH")]
+    for found in images.images():
+        mark = "*" if images.current(found) else ""
+        table.append((found.name + mark, found.docker, f"{found.size >> 20} MiB", str(found.path)))
+    table += [
+        (kept.name, f"({_count(kept)})", f"{kept.size >> 20} MiB", str(kept.path)) for kept in preloads.preloads()
+    ]
+    widths = [max(len(row[column]) for row in table) for column in range(4)]
+    for row in table:
+        click.echo("   ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _count(kept: Preload) -> str:
+    from pytest_machine import preloads
+
+    users = len(preloads.users(kept))
+    return f"{users or 'no'} machine{'' if users == 1 else 's'}"
+
+
+@image.command()
+@click.argument("names", metavar="IMAGE...", nargs=-1)
+@click.option("--old", is_flag=True, help="All that no release would use today, and all kept for no machine.")
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+def rm(names: tuple[str, ...], *, old: bool, everything: bool) -> None:
+    """Remove images: by name (bookworm-0f3a…), or a release's (bookworm) all; also those kept for machines."""
+    from pytest_machine import images, preloads
+    from pytest_machine.errors import UsageError
+
+    if not (names or old or everything):
+        raise UsageError("No image was named.", hint="pytest-machine image ls")
+    known = images.images()
+    kept = preloads.preloads()
+    for name in names:
+        if not any(name in (found.name, found.suite) for found in known) and name not in (one.name for one in kept):
+            raise UsageError(f"There is no image '{name}' in the cache.", hint="pytest-machine image ls")
+
+    def meant(found: Image) -> bool:
+        return everything or found.name in names or found.suite in names or (old and not images.current(found))
+
+    for found in filter(meant, known):
+        images.remove(found)
+        click.echo(found.name)
+    for one in kept:
+        if everything or one.name in names or (old and not preloads.users(one)):
+            preloads.remove(one)
+            click.echo(one.name)
+
+
+class Shown:
+    """Shows a build's progress on stderr: one line that is written over on a terminal, a line a step elsewhere."""
+
+    def __init__(self, suite: str) -> None:
+        self._suite = suite
+        self._terminal = sys.stderr.isatty()
+        self._said = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __call__(self, what: str, done: float, seconds: float) -> None:
+        """Show a step: what, how far (0 to 1), seconds since the start."""
+        text = f"image {self._suite}: {done:4.0%} {seconds:3.0f} s  {what}"
+        if self._terminal:
+            click.echo(f"\r\x1b[K{text}", err=True, nl=False)
+        elif what != self._said:
+            click.echo(text, err=True)
+        self._said = what
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._terminal and self._said:
+            click.echo(err=True)
