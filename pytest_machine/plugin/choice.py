@@ -1,0 +1,152 @@
+"""From what a test asks for to a `Spec`: which driver, and what becomes of a test whose driver cannot run here.
+
+A driver that was asked for (mark, flag, variable, ini option, table) and cannot run is an error: somebody relies on it.
+One that was chosen for the user is a skip by name, unless ``CI`` is set: there, a suite that skips itself is worse.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from pytest_machine.errors import DriverUnavailable
+from pytest_machine.model import Engine, Spec
+from pytest_machine.options import from_environment, options
+from pytest_machine.preloads import absolute
+
+from .marker import Asked
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from pytest_machine.driver import Driver
+    from pytest_machine.plugins import Registry
+
+_Hook = Callable[[], "Iterable[type[Driver]] | None"]
+
+_DEFAULT = Asked(
+    reuse="never", share="run", reset=True, teardown="rm", networks=(), needs=frozenset(), timeout=300.0, logs=(),
+    fail_on=frozenset(),
+)  # fmt: skip
+
+
+class Choice:
+    """The drivers of one pytest run, and which of them makes which machine."""
+
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self._config = config
+        self._settings = settings
+        self._registry: Registry | None = None
+        self._hooks: list[_Hook] = []  # the conftests' that `_registry` was made with
+        self._checked: dict[Spec, DriverUnavailable | None] = {}
+        self._chosen: dict[frozenset[str], type[Driver] | DriverUnavailable] = {}
+
+    @property
+    def settings(self) -> Settings:
+        """What holds where no mark says."""
+        return self._settings
+
+    @property
+    def registry(self) -> Registry:
+        """Every driver: built in, installed, and of the conftests that are loaded by now."""
+        found = self._config.pluginmanager.hook.pytest_machine_drivers.get_hookimpls()
+        hooks = [cast("_Hook", hook.function) for hook in found]
+        if self._registry is None or hooks != self._hooks:
+            from pytest_machine.plugins import Registry
+
+            self._hooks = hooks
+            self._registry = Registry(extra=[_Conftest(function) for function in hooks])
+            self._chosen.clear()
+        return self._registry
+
+    def completed(self, asked: Asked) -> Asked:
+        """Return what was asked with the settings and defaults where it says nothing; no driver is chosen yet."""
+        full = asked.over(replace(self._settings.asked, options={})).over(_DEFAULT)
+        # Whoever wants a test to fail for something needs a driver that can see it.
+        return replace(full, needs=(full.needs or frozenset()) | {"incidents"}) if full.fail_on else full
+
+    def spec(self, asked: Asked) -> Spec:
+        """Return the spec of one machine, checked against its driver.
+
+        Raises `BadSpec`, `Unsupported` or `UnknownDriver` for what the user can mend, `DriverUnavailable` when no
+        driver was asked for and none works here.
+        """
+        full = self.completed(asked)
+        driver = self.registry.driver(full.driver) if full.driver else self._choose(full)
+        spec = self._spec(full, driver)
+        self.registry.configure(spec)
+        return spec
+
+    def _choose(self, full: Asked) -> type[Driver]:
+        # Networks are a capability too: whoever sits on one needs a driver that has them.
+        needs = (full.needs or frozenset()) | ({"networks"} if full.networks else frozenset())
+        registry = self.registry
+        if needs not in self._chosen:
+            try:
+                self._chosen[needs] = registry.choose(needs)
+            except DriverUnavailable as error:
+                self._chosen[needs] = error
+        chosen = self._chosen[needs]
+        if isinstance(chosen, DriverUnavailable):
+            raise chosen
+        return chosen
+
+    def _spec(self, full: Asked, driver: type[Driver]) -> Spec:
+        known = options(driver)
+        # A setting is for every driver, so one that lacks the option is not at fault; a mark that names it is.
+        settings = {key: value for key, value in self._settings.asked.options.items() if key in known}
+        return Spec(
+            name=full.name,
+            driver=driver.name,
+            options={**from_environment(driver, os.environ), **settings, **full.options},
+            networks=full.networks or (),
+            needs=full.needs or frozenset(),
+            engine=Engine(
+                registry_mirror=full.registry_mirror or (),
+                insecure_registries=full.insecure_registries or (),
+                options=full.engine_options or {},
+                env=full.engine_env or {},
+                labels=full.labels or {},
+            ),
+            preload=tuple(absolute(one, self._config.rootpath) for one in full.preload or ()),
+            timeout=full.timeout or 300.0,
+        )
+
+    def specs(self, asked: Iterable[Asked]) -> list[Spec]:
+        """Return the specs of a test that is about to run; skip it where no driver works and none was asked for.
+
+        Raises what `spec` raises, and `DriverUnavailable` for a driver that was asked for.
+        """
+        found = []
+        for one in asked:
+            try:
+                spec = self.spec(one)
+                self._check(spec)
+            except DriverUnavailable as error:
+                if self._settings.unavailable == "skip" and not self.completed(one).driver:
+                    raise pytest.skip.Exception(str(error)) from None
+                raise
+            found.append(spec)
+        return found
+
+    def _check(self, spec: Spec) -> None:
+        """Raise `DriverUnavailable` when the driver cannot run with these options; asked once a spec."""
+        if spec not in self._checked:
+            self._checked[spec] = None
+            try:
+                self.registry.configure(spec).check()
+            except DriverUnavailable as error:
+                self._checked[spec] = error
+        unavailable = self._checked[spec]
+        if unavailable is not None:
+            raise unavailable
+
+
+class _Conftest:
+    """A conftest's hook as a plugin of its own: pytest has found it by its rules, our registry need not know them."""
+
+    def __init__(self, function: _Hook) -> None:
+        self.pytest_machine_drivers = lambda: function() or ()

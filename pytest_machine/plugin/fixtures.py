@@ -1,0 +1,152 @@
+"""The fixtures: machines of a test, and of each wider scope. What they are like is in the marks (`levels`)."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+    from pytest_machine.lab import Lab
+    from pytest_machine.machine import Machine
+
+    from .machines import MachineFactory, Machines
+
+SCOPES = ("class", "module", "session")
+"""The wider scopes that have machines of their own, narrowest first."""
+
+
+TEST = frozenset({"machine", "machines", "lab", "docker_client"})
+"""Those that give a test the machines of its marks."""
+
+
+def wide(scope: str) -> set[str]:
+    """Return the names of a wider scope's fixtures."""
+    return {f"{scope}_machine", f"{scope}_lab", f"{scope}_machine_factory"}
+
+
+OF_TEST = TEST | {"machine_factory"}
+"""The fixtures that give a test machines of its own."""
+_NAMES = OF_TEST.union(*map(wide, SCOPES))
+
+
+def uses_machine(item: pytest.Item) -> bool:
+    """Return whether a test asks for a machine by one of these fixtures, itself or through others."""
+    return not _NAMES.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+def concern(item: pytest.Item) -> bool:
+    """Return whether a test has anything to do with machines: by its fixtures or by a mark."""
+    return uses_machine(item) or item.get_closest_marker("machine") is not None
+
+
+def _of_test(request: pytest.FixtureRequest) -> Machines:
+    from . import leasing  # not before a machine is wanted: it brings half of the plugin
+
+    return leasing.of_test(request.node)
+
+
+def _of_scope(request: pytest.FixtureRequest) -> Machines:
+    from . import leasing
+
+    return leasing.of_scope(request.node)
+
+
+def _factory(request: pytest.FixtureRequest) -> MachineFactory:
+    from . import leasing
+
+    return leasing.factory(request.node)
+
+
+@pytest.fixture
+def machines(request: pytest.FixtureRequest) -> Generator[Machines]:
+    """All machines that the test's marks ask for: by index, by name, in a loop."""
+    found = _of_test(request)
+    from .keeper import reported
+
+    with ExitStack() as shown:
+        with reported():
+            shown.enter_context(found[0].environment())
+        yield found
+
+
+@pytest.fixture
+def machine(machines: Machines) -> Machine:
+    """A throwaway Docker host for the test, ready; the first of several."""
+    return machines[0]
+
+
+@pytest.fixture
+def lab(machines: Machines) -> Lab:
+    """The test's machines and their networks: lab["web"]."""
+    return machines.lab
+
+
+@pytest.fixture
+def docker_client(machine: Machine) -> DockerClient:
+    """A docker.DockerClient that talks to the test's machine."""
+    return machine.docker
+
+
+@pytest.fixture
+def machine_factory(request: pytest.FixtureRequest) -> MachineFactory:
+    """A function that takes the mark's arguments and makes a machine, gone at the end of the test."""
+    return _factory(request)
+
+
+@pytest.fixture(scope="class")
+def class_lab(request: pytest.FixtureRequest) -> Lab:
+    """The class's machines, as its marks ask for them, and their networks."""
+    return _of_scope(request).lab
+
+
+@pytest.fixture(scope="class")
+def class_machine(request: pytest.FixtureRequest) -> Machine:
+    """A throwaway Docker host for the class; the first of several."""
+    return _of_scope(request)[0]
+
+
+@pytest.fixture(scope="class")
+def class_machine_factory(request: pytest.FixtureRequest) -> MachineFactory:
+    """A function that takes the mark's arguments and makes a machine, gone at the end of the class."""
+    return _factory(request)
+
+
+@pytest.fixture(scope="module")
+def module_lab(request: pytest.FixtureRequest) -> Lab:
+    """The module's machines, as its marks ask for them, and their networks."""
+    return _of_scope(request).lab
+
+
+@pytest.fixture(scope="module")
+def module_machine(request: pytest.FixtureRequest) -> Machine:
+    """A throwaway Docker host for the module; the first of several."""
+    return _of_scope(request)[0]
+
+
+@pytest.fixture(scope="module")
+def module_machine_factory(request: pytest.FixtureRequest) -> MachineFactory:
+    """A function that takes the mark's arguments and makes a machine, gone at the end of the module."""
+    return _factory(request)
+
+
+@pytest.fixture(scope="session")
+def session_lab(request: pytest.FixtureRequest) -> Lab:
+    """The run's machines, as the settings ask for them, and their networks."""
+    return _of_scope(request).lab
+
+
+@pytest.fixture(scope="session")
+def session_machine(request: pytest.FixtureRequest) -> Machine:
+    """A throwaway Docker host for the whole run."""
+    return _of_scope(request)[0]
+
+
+@pytest.fixture(scope="session")
+def session_machine_factory(request: pytest.FixtureRequest) -> MachineFactory:
+    """A function that takes the mark's arguments and makes a machine, gone at the end of the run."""
+    return _factory(request)

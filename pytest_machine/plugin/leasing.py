@@ -1,0 +1,120 @@
+"""From a node's marks to machines that are ready: what the fixtures call."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from pytest_machine.errors import BadSpec, EngineFailed
+
+from . import levels, matrix, rooms
+from .keeper import Keeper, reported
+from .machines import MachineFactory, Machines
+from .marker import Asked, read, single
+from .pool import Node, Pool, scope_node, shared_scope
+
+if TYPE_CHECKING:
+    from pytest_machine.lab import Lab
+    from pytest_machine.machine import Machine
+    from pytest_machine.model import Spec
+
+
+def of_test(item: Node) -> Machines:
+    """Return the machines that a test asks for: its own, or those that it shares by ``reuse=``."""
+    keeper = rooms.of(item.config).keeper
+    with reported():
+        asked = [keeper.choice.completed(one) for one in levels.asked(item)]
+        scope = shared_scope(asked)
+        listed = matrix.run(item).values()
+        if scope == "runs" or (scope == "session" and keeper.worker and asked[0].share == "run"):
+            found = _turn(keeper, item, asked, listed=listed)
+        else:
+            found = _lease(keeper, Pool.at(scope_node(item, scope), keeper), asked, own=scope == "never", listed=listed)
+        rooms.of(item.config).looking.leased(item, found, asked)
+        return found
+
+
+def of_scope(node: Node) -> Machines:
+    """Return the machines of a wider scope's own lab, and show them to the test that runs."""
+    keeper = rooms.of(node.config).keeper
+    with reported():
+        asked = [keeper.choice.completed(one) for one in levels.asked(node)]
+        found = _lease(keeper, Pool.at(node, keeper), asked, own=True)
+        rooms.of(node.config).looking.leased(node, found, asked)
+    rooms.of(node.config).environment.show(found[0])
+    return found
+
+
+def factory(node: Node) -> MachineFactory:
+    """Return a function that makes machines in the lab of a scope; the scope's first is shown to the test that runs."""
+    keeper = rooms.of(node.config).keeper
+    pool = Pool.at(node, keeper)
+
+    def make(name: str = "", /, **arguments: object) -> Machine:
+        __tracebackhide__ = True
+        with reported():
+            asked = _call(node, name, arguments, taken=[machine.name for machine in pool.own.machines])
+            asked = keeper.choice.completed(asked)
+            (machine,) = pool.add(pool.own, keeper.choice.specs([asked]), [str(asked.teardown)])
+            rooms.of(node.config).looking.leased(node, [machine], [asked])
+        if pool.first is machine:
+            rooms.of(node.config).environment.show(machine)
+        return machine
+
+    return make
+
+
+def _lease(
+    keeper: Keeper, pool: Pool, asked: Sequence[Asked], *, own: bool, listed: Collection[object] = ()
+) -> Machines:
+    specs = keeper.choice.specs(asked)
+    with _runnable(keeper, specs, listed):
+        lab = pool.lease(specs, [str(one.teardown) for one in asked], own=own, resets=_resets(asked))
+    return Machines(lab, [lab[spec.name] for spec in specs])
+
+
+def _turn(keeper: Keeper, item: Node, asked: Sequence[Asked], *, listed: Collection[object]) -> Machines:
+    """Return machines that other processes use too: this test has them until it is torn down."""
+    specs = keeper.choice.specs(asked)
+    lab: Lab | None = None
+    while lab is None:
+        if asked[0].reuse == "runs":
+            shared = keeper.turns.of_shelf(specs, alone=asked[0].share == "worker")
+        else:
+            shared = keeper.turns.of_run(specs)
+        with _runnable(keeper, specs, listed):
+            lab = shared.lease([str(one.teardown) for one in asked], _resets(asked))
+    item.addfinalizer(shared.release)
+    return Machines(lab, [lab[spec.name] for spec in specs])
+
+
+@contextlib.contextmanager
+def _runnable(keeper: Keeper, specs: Sequence[Spec], listed: Collection[object]) -> Iterator[None]:
+    """Skip the test when a version of Docker that it has from a list cannot run here."""
+    try:
+        yield
+    except EngineFailed as error:
+        if listed:
+            keeper.matrix.skip([spec for spec in specs if spec.options.get("engine") in listed], error)
+        raise
+
+
+def _resets(asked: Sequence[Asked]) -> dict[str, bool]:
+    return {one.name: one.reset is not False for one in asked}
+
+
+def _call(node: Node, name: str, arguments: dict[str, object], *, taken: Sequence[str]) -> Asked:
+    """Return what a factory's call asks for."""
+    for key in sorted({"count", "reset", "reuse", "share"} & set(arguments)):
+        raise BadSpec(
+            f"A machine factory takes no '{key}': each call makes one machine, for as long as the factory's scope.",
+            hint="call it once for each machine; module_machine_factory() makes machines that live longer",
+        )
+    asked = matrix.settled(node, single(levels.machines(node), read((name,) if name else (), arguments)[0]))
+    return asked if asked.name else Asked(name=_free(taken)).over(asked)
+
+
+def _free(taken: Sequence[str]) -> str:
+    names = ["machine", *(f"machine-{number}" for number in range(2, len(taken) + 2))]
+    return next(name for name in names if name not in taken)

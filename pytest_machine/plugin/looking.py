@@ -1,0 +1,245 @@
+"""What is left to look at when a test has failed: sections of its report, files, machines that stay.
+
+Everything is taken while the machines exist, in the moment in which pytest makes the report; a test that passes pays
+for nothing but the question whether something befell its machines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_machine import engine, kept
+from pytest_machine.driver import SupportsIncidents
+from pytest_machine.errors import MachineError, Unsupported
+from pytest_machine.model import Incident
+
+from . import used
+from .artifacts import Artifacts, place
+from .journal import Journal
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from pytest_machine.machine import Machine
+
+    from .evidence import Evidence
+    from .marker import Asked
+    from .pool import Node
+
+_SHOWN = 4000
+"""Characters of one part in a report; its end is kept."""
+_ALL_SHOWN = 24000
+"""Characters of one machine's parts in a report."""
+_IN_FILES_ONLY = ("inspect of", "processes", "network")
+
+
+class Looking:
+    """Looks at the machines of tests."""
+
+    def __init__(self, config: pytest.Config, settings: Settings, journal: Journal) -> None:
+        self._settings = settings
+        self._journal = journal
+        self._test = ""
+        self._unborn: list[tuple[str, Evidence]] = []  # what to call the try, what was seen of it
+        self.artifacts = Artifacts(config, settings.artifacts)
+
+    # What the fixtures tell.
+
+    def leased(self, node: Node, machines: Sequence[Machine], asked: Sequence[Asked]) -> None:
+        """Note that a test or a scope has machines, and what it wants of them in the end."""
+        used.note(node, machines, asked)
+        for machine in machines:
+            engine_version(machine)  # a test may leave no engine to ask
+        for machine, one in zip(machines, asked, strict=True):
+            if one.fail_on:
+                _check_sight(machine, one.fail_on)
+            if one.logs:
+                # Behind it, so before it: the machine goes by a finalizer that was added earlier.
+                node.addfinalizer(functools.partial(self._bring_home, node, machine, one.logs))
+
+    def could_not_be_made(self, evidence: Evidence, why: str) -> None:
+        """Take what was seen of a machine that is gone now; the report of the test gets it if that fails for it."""
+        before = sum(each.machine == evidence.machine for _, each in self._unborn)
+        self._unborn.append((f"machine '{evidence.machine}', try {before + 1}", evidence))
+        for title, text in {"why": why, **evidence.parts}.items():
+            self.artifacts.write(self._test or "no test", evidence.machine, f"try {before + 1} {title}", text)
+
+    # What pytest tells.
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Note which machines the test used, and for how long."""
+        self._test = item.nodeid
+        self._unborn.clear()
+        begun = time.time()
+        try:
+            return (yield)
+        finally:
+            self._test = ""
+            outcome = item.stash.get(_OUTCOME, "passed")
+            for use in used.of(item):
+                self._journal.note("test", use.machine.record, begun, text=item.nodeid, detail={"outcome": outcome})
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Put all that can be seen into the report of a test that failed, and let it fail for what it named."""
+        report = yield
+        if call.when == "teardown":
+            return report
+        uses = used.of(item)
+        if call.when == "call" or report.failed:
+            self._properties(item, report, uses)
+            self._judge(item, report, uses)
+        if report.failed:
+            item.stash[_OUTCOME] = "failed"
+            if self._settings.keep == "failed":
+                for use in uses:
+                    if use.machine.record.run:  # the others wait for the next run anyhow
+                        kept.keep(use.machine.record, f"{item.nodeid} failed")
+            self._show(item, report, [use.machine for use in uses])
+        elif report.skipped:
+            item.stash[_OUTCOME] = "skipped"
+        return report
+
+    def _properties(self, item: pytest.Item, report: pytest.TestReport, uses: Sequence[used.Use]) -> None:
+        """Say what the test ran on, for JUnit's XML and whoever else reads properties."""
+        for use in uses:
+            machine = use.machine
+            found = {
+                "driver": machine.record.driver,
+                "image": str(getattr(machine.driver, "image", "")),
+                "engine": engine_version(machine),
+                "seconds": f"{machine.seconds:.2f}",
+            }
+            for name, value in found.items():
+                if value:
+                    item.user_properties.append((f"machine.{machine.name}.{name}", value))
+        report.user_properties = list(item.user_properties)
+
+    def _judge(self, item: pytest.Item, report: pytest.TestReport, uses: Sequence[used.Use]) -> None:
+        """Show what befell the machines, and fail the test for what its mark names."""
+        fatal = []
+        for use in uses:
+            machine = use.machine
+            befell = fresh_incidents(machine)
+            if not befell:
+                continue
+            lines = [f"{incident.kind}: {incident.text}" for incident in befell]
+            report.sections.append((f"machine '{machine.name}': incidents", "\n".join(lines)))
+            if self.artifacts.asked:
+                self.artifacts.write(item.nodeid, machine.name, "incidents", "\n".join(lines))
+            for incident in befell:
+                self._journal.note("incident", machine.record, time.time(), text=f"{incident.kind}: {incident.text}")
+            fatal += [f"'{machine.name}': {i.kind}: {i.text}" for i in befell if i.kind in (use.asked.fail_on or ())]
+        if fatal and report.passed:
+            report.outcome = "failed"
+            report.longrepr = "\n".join(
+                ["The test passed, but something befell its machines that fail_on= names.", *(f"  {f}" for f in fatal)]
+            )
+
+    def _show(self, item: pytest.Item, report: pytest.TestReport, machines: Sequence[Machine]) -> None:
+        from .evidence import gather
+
+        for what, evidence in self._unborn:
+            report.sections += sections(evidence, what)
+        self._unborn.clear()
+        if not machines:
+            return
+        with ThreadPoolExecutor(max_workers=len(machines), thread_name_prefix="evidence") as pool:
+            found = list(pool.map(lambda machine: gather(machine.record, machine.driver), machines))
+        for evidence in found:
+            report.sections += sections(evidence, f"machine '{evidence.machine}'")
+            if self.artifacts.asked:
+                for title, text in evidence.parts.items():
+                    self.artifacts.write(item.nodeid, evidence.machine, title, text)
+
+    def _bring_home(self, node: Node, machine: Machine, logs: Sequence[str]) -> None:
+        """Fetch files and directories; what cannot be fetched is said in a file in its place."""
+        directory = self.artifacts.directory(node.nodeid, machine.name)
+        for source in logs:
+            target = directory / place(source.strip("/"))
+            try:
+                fetch(machine, source, target)
+            except (MachineError, OSError) as error:
+                target.with_name(f"{target.name}.missing.txt").write_text(f"{error}\n", "utf-8")
+
+
+_OUTCOME = pytest.StashKey[str]()
+_SEEN = "incidents.txt"
+
+
+def fetch(machine: Machine, source: str, target: Path) -> None:
+    """Bring one file or directory home."""
+    if machine.run("test", "-d", source, check=False, timeout=15).returncode == 0:
+        target.mkdir(parents=True, exist_ok=True)
+    machine.get(source, target)
+
+
+def sections(evidence: Evidence, what: str) -> list[tuple[str, str]]:
+    """Return a report's sections on `what`, bounded; what only a program reads is left to the files."""
+    found = []
+    room = _ALL_SHOWN
+    for title, text in evidence.parts.items():
+        if title.startswith(_IN_FILES_ONLY) or room <= 0:
+            continue
+        limit = min(_SHOWN, room)
+        whole = text.strip("\n")
+        shown = whole if len(whole) <= limit else f"… (its end; --machine-artifacts=DIR has it all)\n{whole[-limit:]}"
+        room -= len(shown)
+        found.append((f"{what}: {title}", shown))
+    return found
+
+
+def fresh_incidents(machine: Machine) -> list[Incident]:
+    """Return what befell a machine since the last time that somebody asked, in whatever process that was."""
+    if not isinstance(machine.driver, SupportsIncidents):
+        return []
+    try:
+        found = machine.driver.incidents(machine.record)
+        if not found:
+            return []
+        note = machine.record.directory / _SEEN
+        known = note.read_text("utf-8").splitlines() if note.exists() else []
+        new = [each for each in dict.fromkeys(found) if _line(each) not in known]
+        if new:
+            note.write_text("\n".join([*known, *map(_line, new)]), "utf-8")
+    except (MachineError, OSError):
+        return []
+    return new
+
+
+def _line(incident: Incident) -> str:
+    return f"{incident.kind} {' '.join(incident.text.split())}"
+
+
+def _check_sight(machine: Machine, wanted: frozenset[str]) -> None:
+    """Raise `Unsupported` when a mark relies on hearing of something that cannot be seen here."""
+    if not isinstance(machine.driver, SupportsIncidents):  # it was chosen for having it
+        return
+    for trouble, why in machine.driver.unseen(machine.record).items():
+        if trouble in wanted:
+            raise Unsupported(
+                f"A test wants to fail on '{trouble}', which cannot be seen here.",
+                facts={"machine": machine.name, "driver": machine.record.driver, "reason": why},
+                hint=f"leave '{trouble}' out of fail_on=, or run it on another host",
+            )
+
+
+def engine_version(machine: Machine) -> str:
+    """Return the version of the machine's engine, asked when it was new; empty when it does not say."""
+    note = machine.record.directory / "engine-version.txt"
+    if not note.exists():
+        found = engine.version(machine.address, certs=machine.record.directory) if machine.record.address else ""
+        with contextlib.suppress(OSError):
+            note.write_text(found, "utf-8")
+        return found
+    return note.read_text("utf-8")

@@ -1,0 +1,65 @@
+"""Secrets are taken out of whatever leaves a machine for a report, a file or a screen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+MASK = "***"
+
+_WORDS = r"(?:pass(?:word|wd|phrase)?|token|secret|credentials?|api[_-]?key|private[_-]?key|access[_-]?key|_key)"
+_NAME = re.compile(_WORDS + r"|(?:^|_)key(?:$|_)|^auth$", re.IGNORECASE)
+_KEY_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.*?(?:-----END \1-----|\Z)", re.DOTALL)
+_URL = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@/]+@", re.IGNORECASE)
+_HEADER = re.compile(
+    r"(\b(?:authorization|x-registry-auth)\b[\"']?\s*[:=]\s*[\"']?(?:bearer |basic )?)[^\s\"',]+", re.IGNORECASE
+)
+# A word that ends like a secret's name, an equals sign or colon, and what follows it. `\S` alone would eat JSON.
+_PAIR = re.compile(
+    r"(\b[\w.-]*" + _WORDS + r"[\"']?\s*[=:]\s*)(\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^\s\"',;&}\]]+)", re.IGNORECASE
+)
+# Shorter ones stand in too many innocent places.
+_SHORTEST = 4
+
+
+class Mask:
+    """Knows some secrets by their values and the rest by how they look."""
+
+    def __init__(self, values: Iterable[object] = ()) -> None:
+        self._values: set[str] = set()
+        for value in values:
+            self.learn(value)
+
+    def learn(self, value: object) -> None:
+        """Take a value for a secret wherever it turns up; what is too short to be one is passed over."""
+        if isinstance(value, list | tuple):
+            for each in value:
+                self.learn(each)
+        elif isinstance(value, str) and len(value) >= _SHORTEST:
+            self._values.add(value)
+
+    def learn_environment(self, pairs: Iterable[str]) -> None:
+        """Take the values of variables that are called like secrets: ``DB_PASSWORD=…``."""
+        for pair in pairs:
+            name, _, value = pair.partition("=")
+            if _NAME.search(name):
+                self.learn(value)
+
+    def learn_options(self, options: Mapping[str, object]) -> None:
+        """Take every value: these are the secret options of a machine."""
+        for value in options.values():
+            self.learn(value)
+
+    def over(self, text: str) -> str:
+        """Return the text without what is secret."""
+        for value in sorted(self._values, key=len, reverse=True):
+            text = text.replace(value, MASK)
+        text = _KEY_BLOCK.sub(rf"-----BEGIN \1----- {MASK}", text)
+        text = _HEADER.sub(rf"\1{MASK}", text)
+        text = _URL.sub(rf"\1{MASK}@", text)
+        return _PAIR.sub(_masked, text)
+
+
+def _masked(match: re.Match[str]) -> str:
+    quote = match[2][0] if match[2][0] in "\"'" else ""
+    return f"{match[1]}{quote}{MASK}{quote}"

@@ -1,0 +1,130 @@
+"""What a run says of its machines: which kind, before the tests; how many, how long and what is left, at its end."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_machine.errors import MachineError
+
+from . import levels
+from .fixtures import uses_machine
+from .journal import Journal, times
+from .keeper import Keeper, Tally
+from .looking import Looking
+
+if TYPE_CHECKING:
+    from pytest_machine.kept import Kept
+
+_WORKER_OUTPUT = "pytest_machine"
+
+
+class Report:
+    """The line before the tests and the section behind them, of one process or of all workers together."""
+
+    def __init__(
+        self, config: pytest.Config, keeper: Keeper, looking: Looking, journal: Journal, timeline: Path | None
+    ) -> None:
+        self._config = config
+        self._keeper = keeper
+        self._looking = looking
+        self._journal = journal
+        self._timeline = timeline
+        self._tally = Tally()
+
+    def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> list[str]:
+        """Name drivers, isolation and images, once it is known that a test wants a machine.
+
+        pytest's header proper comes before the collection: a run without machines should not pay for drivers.
+        """
+        kinds: list[str] = []
+        for item in filter(uses_machine, items):
+            try:
+                found = [self._keeper.kind(self._keeper.choice.spec(one)) for one in levels.asked(item)]
+            except MachineError as error:
+                found = [error.message]
+            kinds += [kind for kind in found if kind not in kinds]
+        return [f"machine: {kind}" for kind in kinds]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: object, error: object) -> None:
+        """Count what a worker of pytest-xdist made; one that crashed says nothing."""
+        output = getattr(node, "workeroutput", {})
+        if _WORKER_OUTPUT in output and not error:
+            self._tally.add(Tally(**output[_WORKER_OUTPUT]))
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say how many machines were made, how long they took, and that none is left."""
+        tally = Tally()
+        tally.add(self._tally)
+        tally.add(self._keeper.tally)
+        left = self._keeper.tally.left
+        if not (tally.seconds or tally.failed or tally.stay or left or self._keeper.kept):
+            return
+        terminalreporter.section("machines")
+        for line in summary(tally, left, self._keeper.kept):
+            terminalreporter.write_line(line)
+        for line in self._details():
+            terminalreporter.write_line(line)
+
+    def _details(self) -> Iterator[str]:
+        """Yield where the time went, what befell machines, and where there is more to look at."""
+        events = self._journal.events
+        spent = {name: seconds for name, seconds in times(events).items() if seconds >= 0.05}
+        if spent:
+            yield "time: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in spent.items())
+        for event in events:
+            if event.kind == "failed":
+                yield f"failed try: '{event.name}': {event.text}"
+            elif event.kind == "incident":
+                yield f"'{event.name}': {event.text}"
+        if top := self._looking.artifacts.written:
+            yield f"files of machines: {top}"
+        if self._timeline:
+            yield f"timeline: {self._timeline}"
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self) -> Generator[None]:
+        """Tell the controller, where there is one; otherwise draw the timeline when the last machine is gone."""
+        output = getattr(self._config, "workeroutput", None)
+        try:
+            return (yield)
+        finally:
+            if output is not None:
+                output[_WORKER_OUTPUT] = asdict(self._keeper.tally)
+            elif self._timeline:
+                from .timeline import page
+
+                self._timeline.parent.mkdir(parents=True, exist_ok=True)
+                self._timeline.write_text(page(self._journal.events), "utf-8")
+
+
+def summary(tally: Tally, left: list[str], kept: Sequence[Kept] = ()) -> list[str]:
+    """Return the lines of the section."""
+    lines: list[str] = []
+    if count := len(tally.seconds):
+        lines.append(f"{count} machine{'' if count == 1 else 's'} made: {'; '.join(tally.kinds)}")
+        lines.append(
+            f"ready after {statistics.median(tally.seconds):.1f} s (median), {max(tally.seconds):.1f} s (longest)"
+        )
+    if tally.failed:
+        lines.append(f"{tally.failed} could not be made")
+    if left:
+        lines.append(f"{len(left)} left: {', '.join(left)}")
+        lines.append("hint: pytest-machine prune")
+    for each in kept:
+        lines.append(f"kept: '{each.record.name}' ({each.record.driver} {each.record.id}): {each.because}")
+        lines += [f"  {command}" for command in (each.ssh, each.docker, each.remove) if command]
+    if not (left or kept):
+        lines.append("none is left")
+    if tally.stay:
+        until = time.strftime("%H:%M", time.localtime(min(tally.stay.values())))
+        lines.append(f"{len(tally.stay)} stays for later runs: {', '.join(tally.stay)}, until {until}")
+        lines.append("hint: pytest-machine prune --all removes it now")
+    return lines

@@ -1,0 +1,76 @@
+"""The parts of the plugin that a run with machines has, put together when the first test wants one.
+
+A run without machines never comes here; that is what makes the plugin cost it next to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import pytest
+
+from pytest_machine.offline import VARIABLE
+
+from .births import Births
+from .choice import Choice
+from .collection import Collection
+from .environment import Environment
+from .journal import Journal
+from .keeper import Keeper
+from .looking import Looking
+from .progress import Progress
+from .report import Report
+from .settings import Settings
+from .shell import Shell
+
+_ROOMS = pytest.StashKey["Rooms"]()
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """One of each for a pytest run; all are plugins of their own."""
+
+    collection: Collection
+    environment: Environment
+    looking: Looking
+    report: Report
+    keeper: Keeper
+
+
+def of(config: pytest.Config) -> Rooms:
+    """Return the run's rooms, made the first time; raises `pytest.UsageError` for wrong settings."""
+    if _ROOMS not in config.stash:
+        settings = Settings.of(config)
+        choice = Choice(config, settings)
+        journal = Journal(config)
+        looking = Looking(config, settings, journal)
+        births = Births(journal, Progress(config), looking.could_not_be_made, retries=settings.retries)
+        keeper = Keeper(config, choice, births, journal, keep_all=settings.keep == "always")
+        report = Report(config, keeper, looking, journal, settings.timeline)
+        rooms = Rooms(Collection(choice), Environment(), looking, report, keeper)
+        if settings.shell == "failed":
+            config.pluginmanager.register(Shell(config), "machine-shell")
+        if settings.offline:
+            _go_offline(config)
+        config.stash[_ROOMS] = rooms
+        # Of two that come last, the one registered later comes first: the report looks when the keeper has finished.
+        for name in ("collection", "environment", "looking", "report", "keeper"):
+            config.pluginmanager.register(getattr(rooms, name), f"machine-{name}")
+        config.pluginmanager.register(keeper.spares, "machine-spares")
+        config.pluginmanager.register(keeper.notices, "machine-notices")
+    return config.stash[_ROOMS]
+
+
+def _go_offline(config: pytest.Config) -> None:
+    """Let nothing be downloaded for as long as this run lasts."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = "1"
+
+    def restore() -> None:
+        if before is None:
+            os.environ.pop(VARIABLE, None)
+        else:
+            os.environ[VARIABLE] = before
+
+    config.add_cleanup(restore)

@@ -1,0 +1,45 @@
+"""Which machines a test uses: its own, those that it shares, and those of wider scopes' fixtures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .fixtures import SCOPES, wide
+from .marker import Asked
+from .pool import Node, scope_node
+
+if TYPE_CHECKING:
+    from pytest_machine.machine import Machine
+    from pytest_machine.model import Id
+
+_USED = pytest.StashKey[dict["Id", "Use"]]()
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A machine, and what the mark asked for that led to it."""
+
+    machine: Machine
+    asked: Asked
+
+
+def note(node: Node, machines: Iterable[Machine], asked: Iterable[Asked]) -> None:
+    """Note that a test, or a wider scope's fixtures, got these machines."""
+    known = node.stash.setdefault(_USED, {})
+    for machine, one in zip(machines, asked, strict=True):
+        known[machine.id] = Use(machine, one)
+
+
+def of(item: pytest.Item) -> list[Use]:
+    """Return the machines that a test uses, in the order in which it got them, widest scope first."""
+    names = set(getattr(item, "fixturenames", ()))
+    nodes = [scope_node(item, scope) for scope in reversed(SCOPES) if not names.isdisjoint(wide(scope))]
+    found: dict[Id, Use] = {}
+    for node in [*nodes, item]:
+        known: dict[Id, Use] | None = node.stash.get(_USED, None)
+        found |= known or {}
+    return list(found.values())
