@@ -1,0 +1,27 @@
+"""What every test may ask for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from pytest_machine.owner import cache_dir
+
+pytest_plugins = ["pytester"]
+
+# Pytester gives its runs a home of their own, and with it an empty cache: each would build the machine image anew.
+os.environ.setdefault("PYTEST_MACHINE_CACHE", str(cache_dir()))
+
+FULL = os.environ.get("PYTEST_MACHINE_PROOF") == "full"
+
+
+@pytest.fixture
+def rounds() -> Callable[[int, int], int]:
+    """How often a long proof repeats itself: `rounds(200, 5)` is 200 under `tox -e proof` and 5 otherwise."""
+
+    def choose(full: int, sampled: int) -> int:
+        return full if FULL else sampled
+
+    return choose

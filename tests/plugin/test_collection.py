@@ -1,0 +1,83 @@
+"""Wrong marks end the collection: node id, sentence, hint, no traceback."""
+
+from __future__ import annotations
+
+import pytest
+
+WRONG = """
+import pytest
+
+@pytest.mark.machine(memroy="1g")
+def test_wrong(machine): ...
+
+def test_right(): ...
+"""
+
+
+def test_wrong_arguments(inner: pytest.Pytester) -> None:
+    method = "import pytest\nclass TestIt:\n    @pytest.mark.machine('web', count=0)\n    def test_method(self): ..."
+    inner.makepyfile(test_it=WRONG, test_other=method)
+    result = inner.runpytest_inprocess()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(
+        [
+            "*ERROR collecting test_it.py*",
+            "test_it.py::test_wrong: The mark 'machine' takes no argument 'memroy'.",
+            "hint: did you mean 'memory='?",
+            "*ERROR collecting test_other.py*",
+            "test_other.py::TestIt::test_method: The mark 'machine' cannot have count=0.",
+            "hint: write count=3 for three machines",
+            "ERROR test_it.py - test_it.py::test_wrong: The mark *",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*Traceback*")
+    result.stdout.no_fnmatch_line("*marker.py*")
+
+
+def test_wrong_arguments_under_xdist(inner: pytest.Pytester) -> None:
+    inner.makepyfile(test_it=WRONG)
+    result = inner.runpytest_subprocess("-n", "2")
+    assert result.ret != 0
+    result.stdout.fnmatch_lines(["*::test_wrong: The mark 'machine' takes no argument 'memroy'.", "hint: *"])
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
+def test_one_mark_for_many_tests_is_said_once(inner: pytest.Pytester) -> None:
+    tests = "".join(f"def test_{name}(): ...\n" for name in "abcde")
+    inner.makepyfile(test_it=f"import pytest\npytestmark = pytest.mark.machine(count=0)\n{tests}")
+    result = inner.runpytest_inprocess()
+    result.stdout.fnmatch_lines(["*::test_a, *::test_b, *::test_c and 2 more: The mark 'machine' cannot have count=0."])
+    assert result.stdout.str().count("reason") == 1
+
+
+@pytest.mark.parametrize(
+    ("marks", "says"),
+    [
+        ("@machine(driver='fkae')", "There is no driver 'fkae'."),
+        ("@machine(driver='fake', options={'imgae': 'x'})", "The driver 'fake' has no option 'imgae'."),
+        ("@machine(driver='fake', needs=['own-kernel'])", "The driver 'fake' does not have 'own-kernel'."),
+        ("@machine('a', reuse='module')\n@machine('b')", "shared together or not at all"),
+        ("@machine('a')\n@machine('a')", "Two marks on one level both name a machine 'a'."),
+    ],
+)
+def test_what_the_mark_alone_gets_wrong(inner: pytest.Pytester, marks: str, says: str) -> None:
+    inner.makepyfile(f"import pytest\nmachine = pytest.mark.machine\n{marks}\ndef test_it(machine): ...")
+    result = inner.runpytest_inprocess()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines([f"*::test_it: *{says}*", "*hint: *"])
+
+
+def test_marks_that_a_hook_adds(inner: pytest.Pytester) -> None:
+    inner.makepyfile(
+        conftest=(inner.path / "conftest.py").read_text()
+        + "\n\nimport pytest\n\ndef pytest_collection_modifyitems(items):\n"
+        + "    items[0].add_marker(pytest.mark.machine(count=0))\n",
+        test_it="def test_it(machine): ...",
+    )
+    result = inner.runpytest_inprocess()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*test_it.py::test_it: The mark 'machine' cannot have count=0."])
+
+
+def test_mark_is_registered(inner: pytest.Pytester) -> None:
+    inner.runpytest_inprocess("--markers").stdout.fnmatch_lines(["@pytest.mark.machine(*names, driver=, *"])

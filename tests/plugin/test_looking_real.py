@@ -1,0 +1,314 @@
+"""Looking at real machines: wrecked ones, the way in that is printed, a shell on a terminal, what the kernel says."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pytest_machine import images
+from pytest_machine.cli import main
+from pytest_machine.drivers.runc import RuncDriver
+from pytest_machine.drivers.runc.incidents import core_pattern
+from pytest_machine.errors import DriverUnavailable
+from pytest_machine.model import Record
+
+from .conftest import Run
+
+
+@pytest.fixture(autouse=True)
+def _runc(inner: pytest.Pytester, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    try:
+        RuncDriver().check()
+    except DriverUnavailable as error:
+        pytest.skip(str(error))
+    monkeypatch.setenv("PYTEST_MACHINE_DRIVER", "runc")
+    yield
+    for record in ours(home):
+        RuncDriver().destroy(record)
+
+
+def ours(home: Path) -> list[Record]:
+    return [record for record in RuncDriver().find() if home in record.store.parents]
+
+
+WRECKED = """
+import time, pytest
+
+def busybox(machine, *command, **how):
+    import sys
+    from examples.demo.conftest import busybox_archive
+    machine.docker.api.import_image_from_data(busybox_archive(), repository="busybox", tag="latest")
+    return machine.docker.containers.run("busybox", list(command), detach=True, **how)
+
+@pytest.mark.machine("whole")
+def test_whole(machine):
+    box = busybox(machine, "sh", "-c", "echo out of the box; exit 3", name="box",
+                  environment={"DB_PASSWORD": "hunter22"})
+    box.wait()
+    machine.put(b"-----BEGIN RSA PRIVATE KEY-----\\nabc\\n-----END RSA PRIVATE KEY-----", "/etc/changed")
+    assert 0
+
+@pytest.mark.machine("dockerless")
+def test_docker_is_dead(machine):
+    busybox(machine, "echo", "before the end").wait()
+    machine.run("service", "docker", "stop")
+    assert 0
+
+@pytest.mark.machine("sshless")
+def test_ssh_is_dead(machine):
+    machine.run("service", "ssh", "stop", check=False)
+    assert 0
+
+@pytest.mark.machine("frozen")
+def test_frozen(machine):
+    machine.pause()
+    assert 0
+
+@pytest.mark.machine("dead")
+def test_dead(machine):
+    machine.kill()
+    assert 0
+
+@pytest.mark.machine("gone")
+def test_gone(machine):
+    machine.destroy()
+    assert 0
+"""
+
+
+def test_wrecked_machines(run: Run, inner: pytest.Pytester) -> None:
+    inner.syspathinsert(Path(__file__).parents[2])
+    begun = time.monotonic()
+    run(WRECKED, "--machine-artifacts=art", "-vv", failed=6)
+    # Six machines, each made, looked at for 15 s at most and destroyed, on a host that may be busy.
+    assert time.monotonic() - begun < 240
+    top = inner.path / "art/test_it.py"
+
+    def said(test: str, name: str, title: str) -> str:
+        path = top / test / name / f"{title}.txt"
+        return path.read_text() if path.exists() else ""
+
+    whole = "test_whole", "whole"
+    assert re.search(r"busybox .*Exited \(3\).*box$", said(*whole, "docker-ps--a"), re.MULTILINE)
+    assert "out of the box" in said(*whole, "log-of-box")
+    assert '"DB_PASSWORD=***"' in said(*whole, "inspect-of-box")
+    assert "hunter22" not in "".join(path.read_text() for path in top.rglob("*.txt"))
+    assert "API listen on" in said(*whole, "daemon-log")
+    assert "machine-init: started" in said(*whole, "console")
+    assert "Mem:" in said(*whole, "disk-and-memory")
+    assert "/etc/changed" in said(*whole, "files-changed-since-it-was-ready")
+    assert said(*whole, "what-could-not-be-asked") == ""
+
+    dockerless = "test_docker_is_dead", "dockerless"
+    assert "its Docker: " in said(*dockerless, "what-could-not-be-asked")
+    assert "before the end" in said(*dockerless, "logs-of-containers-on-its-disk")
+    assert "API listen on" in said(*dockerless, "daemon-log")
+
+    sshless = "test_ssh_is_dead", "sshless"
+    assert "SSH: " in said(*sshless, "what-could-not-be-asked")
+    assert "CONTAINER ID" in said(*sshless, "docker-ps--a")
+    assert "'sshd' ended" in said(*sshless, "console")
+
+    for test, name, state in (
+        ("test_frozen", "frozen", "paused"),
+        ("test_dead", "dead", "stopped"),
+        ("test_gone", "gone", "absent"),
+    ):
+        assert said(test, name, "state") == state
+    assert "machine-init: started" in said("test_frozen", "frozen", "console")
+
+
+def test_logs_come_home(run: Run, inner: pytest.Pytester) -> None:
+    run(
+        """
+        import pytest
+
+        @pytest.fixture
+        def app(machine):
+            yield machine
+            machine.put(b"written at the end", "/srv/app.log")
+
+        @pytest.mark.machine(logs=["/srv/app.log", "/etc/apt", "/nowhere"])
+        def test_it(app): assert 0
+
+        @pytest.mark.machine(logs=["/etc/hostname"], reuse="module")
+        def test_passes(machine): ...
+        """,
+        "--machine-artifacts=art",
+        failed=1,
+        passed=1,
+    )
+    folder = inner.path / "art/test_it.py/test_it/machine"
+    assert (folder / "srv-app.log").read_text() == "written at the end"
+    assert list((folder / "etc-apt").rglob("*"))
+    assert "/nowhere" in (folder / "nowhere.missing.txt").read_text()
+    assert (inner.path / "art/test_it.py/test_passes/machine/etc-hostname").read_text() == "machine\n"
+
+
+def test_logs_without_a_directory_go_where_tmp_path_is(run: Run, tmp_path_factory: pytest.TempPathFactory) -> None:
+    result = run("import pytest\n@pytest.mark.machine(logs=['/etc/hostname'])\ndef test_it(machine): ...")
+    (line,) = [line for line in result.stdout.lines if line.startswith("files of machines: ")]
+    assert Path(line.partition(": ")[2], "test_it.py/test_it/machine/etc-hostname").read_text() == "machine\n"
+
+
+def test_what_the_kernel_says(run: Run) -> None:
+    if core_pattern().startswith("|"):
+        pytest.skip("this host's kernel gives core dumps to a program")
+    result = run(
+        """
+        import pytest
+
+        @pytest.mark.machine("small", memory="300m", fail_on=["oom"])
+        def test_oom(machine): machine.run("tail", "/dev/zero", check=False)
+
+        @pytest.mark.machine("crashed", fail_on=["core"])
+        def test_core(machine):
+            machine.run("sh", "-c", "cd /srv; ulimit -c unlimited; sleep 10 & kill -SEGV $!; wait $!", check=False)
+
+        @pytest.mark.machine("calm", fail_on=["oom", "core", "kernel"])
+        def test_calm(machine): machine.run("true")
+        """,
+        failed=2,
+        passed=1,
+    )
+    result.stdout.fnmatch_lines(
+        ["*'small': oom: *Killed process * (tail)*", "  'crashed': core: core dump /srv/core*", "*= machines =*"]
+    )
+
+
+def test_the_printed_way_in_works(inner: pytest.Pytester, home: Path) -> None:
+    """Each command as it is printed, pasted into a shell."""
+    inner.makepyfile("import pytest\n@pytest.mark.machine('web')\ndef test_it(machine): assert 0")
+    result = inner.runpytest_subprocess("--machine-keep=failed")
+    at = next(i for i, line in enumerate(result.stdout.lines) if line.startswith("kept: 'web'"))
+    ssh, docker, remove = (line.strip() for line in result.stdout.lines[at + 1 : at + 4])
+    shown = subprocess.run(f"{ssh} hostname", shell=True, capture_output=True, text=True, check=True, timeout=30)
+    assert shown.stdout == "web\n"
+    client = shutil.which("docker") or str(images.ensure().path / "usr/bin/docker")
+    command = re.sub(r" docker ps", f" {client} ps", docker)
+    shown = subprocess.run(command, shell=True, capture_output=True, text=True, check=True, timeout=30)
+    assert shown.stdout.startswith("CONTAINER ID")
+    assert CliRunner().invoke(main, remove.split()[1:]).output == "web\n"
+    assert ours(home) == []
+
+
+def drive(argv: list[str], script: list[tuple[str, str]], timeout: float = 60) -> tuple[int, str]:
+    """Run a command on a terminal of its own: wait for each text, then type; return exit code and what was shown."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvp(argv[0], argv)
+    shown, seen = "", 0
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        if script and (found := re.compile(script[0][0]).search(shown, seen)):
+            seen = found.end()
+            os.write(terminal, script.pop(0)[1].encode())
+        if select.select([terminal], [], [], 0.2)[0]:
+            try:
+                chunk = os.read(terminal, 65536)
+            except OSError:  # EIO: everybody has closed the other end
+                break
+            if not chunk:
+                break
+            shown += chunk.decode(errors="replace")
+    else:
+        os.kill(pid, 9)
+        shown += "\n(timed out)"
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown
+
+
+PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+
+
+class TestShell:
+    SOURCE = (
+        "import pytest\n@pytest.mark.machine('web')\n@pytest.mark.machine('db')\n"
+        "def test_breaks(lab):\n    lab['web'].put(b'x', '/root/by-the-test')\n    assert 0\n"
+        "def test_after(machine): print('captured again')\n"
+    )
+
+    def test_it_opens_where_the_test_failed(self, inner: pytest.Pytester, home: Path) -> None:
+        inner.makepyfile(self.SOURCE)
+        script = [(r"a shell in 'web'(?s:.)*web:~# ", "ls /root; tty\r"), (r"/dev/pts/\d+(?s:.)*web:~# ", "exit\r")]
+        code, shown = drive([*PYTEST, "--machine-shell=failed", "--color=no"], script)
+        assert code == 1, shown
+        assert not script, shown
+        assert "assert 0" in shown.partition("a shell in 'web'")[0]
+        assert re.search(r"'db', from another terminal: ssh ", shown)
+        assert "/dev/pts/" in shown
+        assert "back to the run" in shown
+        assert "1 failed, 1 passed" in shown
+        assert "captured again" not in shown
+        assert ours(home) == []
+
+    def test_not_without_a_terminal(self, inner: pytest.Pytester) -> None:
+        inner.makepyfile(self.SOURCE)
+        done = subprocess.run(
+            [*PYTEST, "--machine-shell=failed"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        )
+        assert done.returncode == pytest.ExitCode.USAGE_ERROR or done.returncode == pytest.ExitCode.INTERRUPTED
+        assert "--machine-shell=failed needs a terminal" in done.stdout + done.stderr
+        assert "--machine-keep=failed" in done.stdout + done.stderr
+
+    def test_not_under_xdist(self, inner: pytest.Pytester) -> None:
+        inner.makepyfile(self.SOURCE)
+        code, shown = drive([*PYTEST, "--machine-shell=failed", "-n2"], [])
+        assert code != 0
+        assert "workers of pytest-xdist do not have" in shown
+        assert "pytest -n0 --machine-shell=failed" in shown
+
+
+class TestProgress:
+    SOURCE = "import pytest\n@pytest.mark.machine(count=3)\ndef test_it(machines): ...\n"
+
+    def test_a_live_line(self, inner: pytest.Pytester) -> None:
+        inner.makepyfile(self.SOURCE)
+        code, shown = drive([*PYTEST, "--color=no"], [])
+        assert code == 0, shown
+        assert re.search(r"\r\x1b\[K[0-3] of 3 machines ready, \d\.\d s", shown)
+        assert screen(shown).count("ready, ") == 0
+        assert re.search(r"^test_a_live_line.py \.", screen(shown), re.MULTILINE)
+
+    @pytest.mark.parametrize("argument", ["-q", "-n2"])
+    def test_none(self, inner: pytest.Pytester, argument: str) -> None:
+        inner.makepyfile(self.SOURCE)
+        code, shown = drive([*PYTEST, argument], [])
+        assert code == 0, shown
+        assert "machines ready" not in shown
+
+
+def screen(shown: str) -> str:
+    """Return what a terminal that is wide and high enough shows in the end."""
+    rows: list[list[str]] = [[]]
+    row = column = 0
+    for part in re.findall(r"\x1b\[(?:\d*;?)*[A-Za-z]|.|\n", shown):
+        if part.startswith("\x1b["):
+            number, letter = int(part[2:-1].split(";")[0] or 1) if part[2:-1] else 1, part[-1]
+            if letter == "K":
+                rows[row] = rows[row][:column]
+            elif letter == "A":
+                row -= number
+            elif letter == "C":
+                column += number
+        elif part == "\n":
+            row += 1
+            rows += [[]] if row == len(rows) else []
+        elif part == "\r":
+            column = 0
+        else:
+            rows[row] += [" "] * (column + 1 - len(rows[row]))
+            rows[row][column] = part
+            column += 1
+    return "\n".join("".join(each) for each in rows)

@@ -1,0 +1,59 @@
+"""The fixtures on real machines of the driver `runc`: what fake ones cannot show."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_machine.errors import DriverUnavailable
+from pytest_machine.model import Spec
+from pytest_machine.plugins import Registry
+
+from .conftest import Run
+
+FREE = """
+import pytest
+
+def test_own(machine, docker_client, tmp_path):
+    assert machine.run("hostname").stdout == "machine\\n"
+    assert docker_client.info()["Name"] == "machine"
+
+@pytest.mark.machine("web", networks=["front"])
+@pytest.mark.machine("db", networks=["front"])
+def test_names(lab):
+    lab["web"].run("ping", "-c", "1", "-W", "5", "db")
+
+def test_factory_adds_to_the_lab(machine, machine_factory):
+    late = machine_factory("late")
+    machine.run("ping", "-c", "1", "-W", "5", "late")
+    late.run("ping", "-c", "1", "-W", "5", "machine")
+
+@pytest.fixture(scope="module")
+def seeded(module_machine):
+    module_machine.put(b"42", "/root/answer")
+    return module_machine
+
+def test_seeded(seeded):
+    assert seeded.run("cat", "/root/answer").stdout == "42"
+
+def test_still_there(module_machine, machine):
+    assert module_machine.run("cat", "/root/answer").stdout == "42"
+    assert machine.run("test", "-e", "/root/answer", check=False).returncode == 1
+
+@pytest.mark.machine(memory="256m", teardown="kill")
+def test_memory(machine):
+    assert machine.docker.ping()
+    assert machine.driver.memory == 256 << 20
+"""
+
+
+@pytest.fixture(autouse=True)
+def _runc(monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        Registry().configure(Spec(driver="runc")).check()
+    except DriverUnavailable as error:
+        pytest.skip(str(error))
+
+
+def test_fixtures(run: Run) -> None:
+    result = run(FREE, "--machine-driver=runc", passed=6)
+    result.stdout.fnmatch_lines(["machine: runc (user-namespace), image *", "8 machines made: runc *", "none is left"])

@@ -1,0 +1,223 @@
+"""Machines made in advance: handed over at once, right in every name, and never left."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .conftest import Left, Log, Run
+
+# A fake machine takes four times the delay to be made; the tests last longer than that.
+SLOW = 'options={"delay": 0.2}'
+
+
+def test_the_next_test_gets_one_at_once(run: Run, log: Log) -> None:
+    run(
+        f"""
+        import pytest, time
+        from dirty import use
+
+        pytestmark = pytest.mark.machine({SLOW})
+
+        @pytest.fixture
+        def begun():
+            return time.monotonic()
+
+        @pytest.mark.parametrize("x", range(4))
+        def test_it(begun, machine, x):
+            took = time.monotonic() - begun
+            assert took > 0.8 if x == 0 else took < 0.3, took
+            assert machine.seconds > 0.8
+            use(machine, x, 1.5)
+        """,
+        "--machine-spares=1",
+        passed=4,
+    )
+    assert len({entry["id"] for entry in log()}) == 4
+    assert all(entry["found"] == [] for entry in log())
+
+
+def test_one_that_is_being_made_is_waited_for(run: Run, log: Log) -> None:
+    result = run(
+        f"""
+        import pytest
+        from dirty import use
+
+        @pytest.mark.machine({SLOW})
+        @pytest.mark.parametrize("x", range(4))
+        def test_it(machine, x): use(machine, x)
+        """,
+        "--machine-spares=1",
+        passed=4,
+    )
+    result.stdout.fnmatch_lines(["4 machines made: *"])
+
+
+def test_name_host_name_hosts_and_certificate_agree(run: Run, log: Log) -> None:
+    run(
+        """
+        import pytest, time
+        from cryptography import x509
+        from dirty import disk
+
+        def check(machine, name):
+            assert machine.name == name
+            assert (disk(machine) / "etc/hostname").read_text() == f"{name}\\n"
+            assert f" {name}\\n" in (disk(machine) / "etc/hosts").read_text()
+            cert = x509.load_pem_x509_certificate((disk(machine) / "etc/docker/server.pem").read_bytes())
+            names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            assert name in names.get_values_for_type(x509.DNSName)
+            assert machine.docker.info()["Name"] == name
+            time.sleep(1)
+
+        @pytest.mark.machine("one")
+        def test_one(machine): check(machine, "one")
+
+        @pytest.mark.machine("two")
+        def test_two(machine): check(machine, "two")
+
+        @pytest.mark.machine("web", "db")
+        def test_several(lab):
+            assert [machine.name for machine in lab] == ["web", "db"]
+            for machine in lab:
+                check(machine, machine.name)
+            assert " db\\n" in (disk(lab["web"]) / "etc/hosts").read_text()
+
+        def test_default(machine): check(machine, "machine")
+        """,
+        "--machine-spares=3",
+        passed=4,
+    )
+
+
+def test_never_more_than_asked_for(run: Run, log: Log, home: Path) -> None:
+    run(
+        """
+        import pytest, time
+        from pytest_machine.testing.fake import FakeDriver
+        import pathlib, os
+
+        @pytest.mark.parametrize("x", range(6))
+        def test_it(machine, x):
+            home = pathlib.Path(os.environ["PYTEST_MACHINE_HOME"])
+            for _ in range(12):
+                mine = [record for record in FakeDriver().find() if home in record.store.parents]
+                assert len(mine) <= 3
+                time.sleep(0.1)
+            assert len(mine) == min(3, 6 - x)
+        """,
+        "--machine-spares=2",
+        passed=6,
+    )
+
+
+def test_never_more_than_memory_allows(run: Run) -> None:
+    run(
+        """
+        import pytest, time, pathlib, os
+        from pytest_machine.testing.fake import FakeDriver
+
+        pytestmark = pytest.mark.machine(options={"weight": "40m"})
+
+        @pytest.mark.parametrize("x", range(4))
+        def test_it(machine, x):
+            time.sleep(1)
+            home = pathlib.Path(os.environ["PYTEST_MACHINE_HOME"])
+            mine = [record for record in FakeDriver().find() if home in record.store.parents]
+            assert len(mine) == min(2, 4 - x)
+        """,
+        "--machine-spares=3",
+        "--machine-memory-cap=100m",
+        passed=4,
+    )
+
+
+def test_spares_make_room_for_a_test_that_needs_it(run: Run) -> None:
+    """The factory's machine does not fit beside the spare."""
+    run(
+        """
+        import time
+
+        def test_one(machine, module_machine_factory):
+            time.sleep(1)
+            assert module_machine_factory("big", options={"weight": "60m"}).docker.ping()
+
+        def test_two(machine): ...
+        """,
+        "--machine-spares=1",
+        "--machine-memory-cap=80m",
+        passed=2,
+    )
+
+
+def test_what_cannot_be_made_is_for_the_test_to_say(run: Run) -> None:
+    result = run(
+        """
+        import pytest, time
+
+        def test_one(machine): time.sleep(0.5)
+
+        @pytest.mark.machine(options={"fail_create": "disk"})
+        def test_two(machine): ...
+        """,
+        "--machine-spares=1",
+        passed=1,
+        errors=1,
+    )
+    result.stdout.fnmatch_lines(["*The machine 'machine' was told to fail.", "1 machine made*", "1 could not be made"])
+
+
+def test_one_that_died_is_not_handed_over(run: Run) -> None:
+    run(
+        """
+        import pathlib, os, time
+        from pytest_machine.testing.fake import FakeDriver
+
+        def test_one(machine):
+            time.sleep(1)
+            home = pathlib.Path(os.environ["PYTEST_MACHINE_HOME"])
+            (spare,) = [r for r in FakeDriver().find() if home in r.store.parents and r.id != machine.id]
+            FakeDriver().kill(spare)
+
+        def test_two(machine):
+            assert machine.docker.ping()
+        """,
+        "--machine-spares=1",
+        passed=2,
+    )
+
+
+def test_with_xdist(inner: pytest.Pytester, log: Log, left: Left) -> None:
+    inner.makepyfile(
+        """
+        import pytest
+        from dirty import use
+
+        @pytest.mark.parametrize("x", range(8))
+        def test_it(machine, x): use(machine, x, 0.3)
+        """
+    )
+    inner.runpytest_subprocess("-n", "2", "--machine-spares=1").assert_outcomes(passed=8)
+    assert len({entry["id"] for entry in log()}) == 8
+    assert left() == []
+
+
+def test_a_run_that_is_killed_leaves_none(inner: pytest.Pytester, left: Left) -> None:
+    inner.makepyfile("import time\ndef test_one(machine): time.sleep(60)\ndef test_two(machine): ...")
+    process = subprocess.Popen([sys.executable, "-m", "pytest", "--machine-spares=1"], stdout=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 30
+        while len(left()) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
+    end = time.monotonic() + 10
+    while left():
+        assert time.monotonic() < end
+        time.sleep(0.1)

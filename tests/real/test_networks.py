@@ -1,0 +1,224 @@
+"""Real packets between machines, between their containers, and past a host's own firewall."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from docker.errors import ContainerError
+
+from pytest_machine.lab import Lab
+from pytest_machine.machine import Machine
+from pytest_machine.model import new_id
+from pytest_machine.waiting import NotYet, wait
+from tests.real.asked import on_host, spec, specs
+
+
+def _reaches(here: Machine, there: str, *, seconds: float = 5) -> bool:
+    """Whether a TCP connection to its SSH comes about, and the other end says something."""
+    script = f"exec 3<>/dev/tcp/{there}/22 && read -r line <&3 && [[ $line == SSH* ]]"
+    return here.run("timeout", str(seconds), "bash", "-c", script, check=False).returncode == 0
+
+
+def test_a_swarm_across_two_hosts(lab: Lab, busybox: Callable[..., str]) -> None:
+    a, b = lab.create(*specs("a b"))
+    image = busybox(a, b)
+    a.docker.swarm.init(advertise_addr=a.ip)
+    token = a.docker.swarm.attrs["JoinTokens"]["Worker"]
+    b.docker.swarm.join(remote_addrs=[a.ip], join_token=token, advertise_addr=b.ip)
+
+    def ready() -> None:
+        states = [node.attrs["Status"]["State"] for node in a.docker.nodes.list()]
+        if states != ["ready", "ready"]:
+            raise NotYet(str(states))
+
+    wait(ready, "Both nodes of the Swarm", timeout=60)
+    a.docker.networks.create("across", driver="overlay", attachable=True)
+    secret = new_id()
+    page = f"echo {secret} >/www/index.html; exec httpd -f -h /www"
+    a.docker.containers.run(image, ["sh", "-c", page], name="web", network="across", detach=True)
+
+    def fetch() -> bytes:
+        try:
+            return b.docker.containers.run(
+                image, ["timeout", "5", "wget", "-q", "-O", "-", "http://web/"], network="across", remove=True
+            )
+        except ContainerError as error:
+            raise NotYet(str(error)) from error
+
+    before = _vxlan_packets(a, b)
+    assert wait(fetch, "The page across the hosts", timeout=60).decode().strip() == secret
+    # The page came from nowhere but the other host, in VXLAN's packets between the two.
+    assert _vxlan_packets(a, b) > before
+
+
+def _vxlan_packets(*machines: Machine) -> int:
+    """Return how many packets these machines' kernels have put into VXLAN, in whatever namespace Docker keeps it."""
+    script = "for n in /run/docker/netns/*; do nsenter --net=$n cat /proc/net/dev; done 2>/dev/null | grep vxlan; true"
+    lines = [line for machine in machines for line in machine.run("sh", "-c", script).stdout.splitlines()]
+    # name: received bytes, packets and six more; sent bytes, packets, ...
+    return sum(int(line.partition(":")[2].split()[9]) for line in lines)
+
+
+def test_networks_of_a_lab(lab: Lab) -> None:
+    """Who shares a network reaches the other by name, over it; who does not, does not."""
+    lab.create(
+        spec("web", networks=("front",)),
+        spec("app", networks=("front", "back")),
+        spec("db", networks=("back",)),
+        spec("alone"),
+    )
+    web, app, db, alone = lab
+    assert set(app.networks) == {"front", "back"}
+    for here, there, network in ((web, app, "front"), (app, web, "front"), (app, db, "back"), (db, app, "back")):
+        asked = here.run("getent", "hosts", there.name).stdout.split()[0]
+        assert asked == there.networks[network].ip
+        before = _received(there, asked)
+        assert _reaches(here, there.name)
+        assert _received(there, asked) > before
+    for here, there in ((web, db), (db, web), (web, alone), (alone, web)):
+        assert here.run("getent", "hosts", there.name, check=False).returncode != 0
+        for address in (there.ip, *(link.ip for link in there.networks.values())):
+            assert not _reaches(here, address, seconds=0.7), f"'{here.name}' reaches '{there.name}' at {address}"
+    # Not by the host either, which is their router.
+    gateway = web.run("sh", "-c", "ip route get 192.0.2.1 | sed -n 's/.* via \\([^ ]*\\) .*/\\1/p'").stdout.strip()
+    web.run("ip", "route", "replace", f"{db.networks['back'].ip}/32", "via", gateway)
+    web.run("ip", "route", "replace", f"{db.ip}/32", "via", gateway)
+    assert not _reaches(web, db.networks["back"].ip, seconds=0.7)
+    assert not _reaches(web, db.ip, seconds=0.7)
+
+    # One more, later; and what was cut is cut at once.
+    (late,) = lab.create(spec("late", networks=("back",)))
+    assert _reaches(late, "db")
+    assert _reaches(db, "late")
+    app.disconnect(lab.networks["back"])
+    assert set(app.networks) == {"front"}
+    assert not _reaches(db, app.name, seconds=0.7)
+    # A boot changes nothing of it.
+    ip = web.networks["front"].ip
+    web.restart()
+    assert web.networks["front"].ip == ip
+    assert _reaches(app, "web")
+    assert not _reaches(web, db.ip, seconds=0.7)
+
+
+def _received(machine: Machine, ip: str) -> int:
+    """Return how many packets came in at the interface that has the address."""
+    script = f"d=$(ip -o addr show to {ip} | awk '{{print $2}}'); cat /sys/class/net/$d/statistics/rx_packets"
+    return int(machine.run("sh", "-c", script.replace("awk '{print $2}'", "cut -d' ' -f2")).stdout)
+
+
+def test_a_machine_cannot_take_anothers_address(lab: Lab) -> None:
+    thief, owner, third = lab.create(*specs("thief owner third"))
+    if f"table bridge {_bridge_of(thief)}" not in on_host("nft", "list", "tables"):
+        pytest.skip("this kernel has no nftables for bridges")
+    assert _reaches(third, owner.ip)
+    thief.run("ip", "addr", "add", f"{owner.ip}/32", "dev", "eth0")
+    # It shouts that the address is its own, and nobody hears it.
+    thief.run("sh", "-c", "(sleep 0.2; ip link set eth0 address 02:00:00:00:00:99) >/dev/null 2>&1 &")
+    time.sleep(0.5)
+    before = owner.docker.info()["ID"]
+    for _ in range(3):
+        assert _reaches(third, owner.ip)
+        assert owner.run("hostname").stdout == "owner\n"
+    owner.connection.close()
+    assert owner.run("hostname").stdout == "owner\n"
+    assert owner.docker.info()["ID"] == before
+
+
+def _bridge_of(machine: Machine) -> str:
+    route = on_host("ip", "-o", "route", "get", machine.ip).split()
+    return route[route.index("dev") + 1]
+
+
+@pytest.fixture
+def docker_like_firewall(usable: None) -> Iterator[None]:
+    """A FORWARD chain that drops what nobody lets pass, as a host's own Docker leaves it; afterwards as it was."""
+    if not shutil.which("iptables"):
+        pytest.skip("this host has no iptables")
+    before = on_host("iptables-save")
+    was_there = "*filter" in before
+    policy = on_host("iptables", "-S", "FORWARD").splitlines()[0].split()[2]
+    on_host("iptables", "-P", "FORWARD", "DROP")
+    bridged = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+    called = bridged.read_text() if bridged.exists() else ""
+    if called:
+        bridged.write_text("1")
+    try:
+        yield
+    finally:
+        if called:
+            bridged.write_text(called)
+        on_host("iptables", "-P", "FORWARD", policy)
+        if not was_there:
+            # Asking for the chain has made the table. Empty and harmless, but it was not there.
+            subprocess.run(["nft", "delete", "table", "ip", "filter"], capture_output=True, check=False)
+
+
+def test_beside_a_firewall_that_drops(docker_like_firewall: None, lab: Lab) -> None:
+    rules = on_host("iptables-save", "-t", "filter")
+    ours_before = on_host("iptables", "-S", "FORWARD")
+    a, b = lab.create(*specs("a b"))
+    assert on_host("iptables", "-S", "FORWARD").startswith("-P FORWARD DROP")
+    assert _reaches(a, "b")
+    assert _reaches(b, "a")
+    # The outside: a network namespace behind this host, to which it forwards.
+    with Outside() as address:
+        answer = a.run("timeout", "5", "bash", "-c", f"exec 3<>/dev/tcp/{address}/7 && cat <&3").stdout
+        assert answer == "from outside\n"
+        # Nobody comes in from there.
+        probe = [
+            "nsenter",
+            f"--net=/run/netns/{NAMESPACE}",
+            "timeout",
+            "2",
+            "bash",
+            "-c",
+            f"exec 3<>/dev/tcp/{a.ip}/22",
+        ]
+        assert subprocess.run(probe, capture_output=True, check=False).returncode != 0
+    lab.destroy()
+    if on_host("ip", "-o", "link").count(": ptm") == 0:  # nobody else makes machines here meanwhile
+        assert on_host("iptables", "-S", "FORWARD") == ours_before
+        assert _uncounted(on_host("iptables-save", "-t", "filter")) == _uncounted(rules)
+
+
+NAMESPACE = "outside-of-ptests"
+
+
+class Outside:
+    """A host that is reached through this one alone, and says something to who asks; a context manager: its address."""
+
+    def __enter__(self) -> str:
+        on_host("ip", "netns", "add", NAMESPACE)
+        on_host("ip", "link", "add", "outside0", "type", "veth", "peer", "name", "eth0", "netns", NAMESPACE)
+        on_host("ip", "addr", "add", "198.51.100.1/30", "dev", "outside0")
+        on_host("ip", "link", "set", "outside0", "up")
+        for words in ("addr add 198.51.100.2/30 dev eth0", "link set eth0 up", "route add default via 198.51.100.1"):
+            on_host("ip", "-n", NAMESPACE, *words.split())
+        program = (
+            "import socket\ns = socket.create_server(('198.51.100.2', 7))\nprint('up', flush=True)\n"
+            "while True:\n c, _ = s.accept()\n c.sendall(b'from outside\\n')\n c.close()\n"
+        )
+        argv = ["ip", "netns", "exec", NAMESPACE, shutil.which("python3") or "python3", "-c", program]
+        self._server = subprocess.Popen(argv, stdout=subprocess.PIPE)
+        assert self._server.stdout is not None
+        assert self._server.stdout.readline() == b"up\n"
+        return "198.51.100.2"
+
+    def __exit__(self, *_: object) -> None:
+        self._server.kill()
+        self._server.wait()
+        assert self._server.stdout is not None
+        self._server.stdout.close()
+        on_host("ip", "link", "delete", "outside0")
+        on_host("ip", "netns", "delete", NAMESPACE)
+
+
+def _uncounted(rules: str) -> list[str]:
+    """Return the rules without comments' times and without counters."""
+    return [line.partition("[")[0] for line in rules.splitlines() if not line.startswith("#")]

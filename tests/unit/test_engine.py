@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import http.server
+import json
+import shutil
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_machine.certs import Authority
+from pytest_machine.engine import client, ping
+from pytest_machine.model import Address
+from pytest_machine.waiting import NotYet
+
+
+class Daemon(http.server.ThreadingHTTPServer):
+    """As much of a Docker daemon as answers pings, over mutual TLS."""
+
+    daemon_threads = True
+    api = "1.41"
+    status = HTTPStatus.OK
+
+    def __init__(self, authority: Authority, directory: Path, host: str) -> None:
+        super().__init__(("127.0.0.1", 0), Answers)
+        self.paths: list[str] = []
+        pair = authority.issue_server(name="web", hosts=[host])
+        (directory / "server.pem").write_bytes(pair.cert + pair.key)
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(directory / "server.pem")
+        self.context.load_verify_locations(authority.directory / "ca.pem")
+        self.context.verify_mode = ssl.CERT_REQUIRED
+        self.thread = threading.Thread(target=self.serve_forever, args=(0.01,))
+        self.thread.start()
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        try:
+            with self.context.wrap_socket(request, server_side=True) as secure:
+                super().finish_request(secure, client_address)
+        except OSError:  # a stranger
+            return
+
+    def stop(self) -> None:
+        self.shutdown()
+        self.thread.join()
+        self.server_close()
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    server: Daemon
+
+    def do_GET(self) -> None:
+        self.server.paths.append(self.path)
+        body = json.dumps({"ApiVersion": self.server.api}).encode() if "version" in self.path else b"OK"
+        self.send_response(self.server.status)
+        self.send_header("Api-Version", self.server.api)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority.ensure(tmp_path / "certs")
+
+
+@pytest.fixture
+def daemon(authority: Authority, tmp_path: Path) -> Iterator[Daemon]:
+    found = Daemon(authority, tmp_path, "10.1.2.3")
+    yield found
+    found.stop()
+
+
+def address(daemon: Daemon, ip: str = "127.0.0.1") -> Address:
+    return Address(ip=ip, engine_port=daemon.server_address[1])
+
+
+@pytest.fixture
+def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment as companies have it: a proxy for all, and authorities that are not ours."""
+    other = Authority.ensure(tmp_path / "company").directory / "ca.pem"
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.setenv(name, str(other))
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+
+
+@pytest.mark.usefixtures("hostile")
+def test_ping_says_the_version_whatever_surrounds_us(daemon: Daemon, authority: Authority) -> None:
+    assert ping(address(daemon), certs=authority.directory) == "1.41"
+
+
+@pytest.mark.usefixtures("hostile")
+@pytest.mark.parametrize(("api", "spoken"), [("1.41", "1.41"), ("9.99", None)])
+def test_the_client_speaks_what_both_can(daemon: Daemon, authority: Authority, api: str, spoken: str | None) -> None:
+    from docker.constants import DEFAULT_DOCKER_API_VERSION
+
+    daemon.api = api
+    docker = client(address(daemon), certs=authority.directory, timeout=7.5)
+    try:
+        assert docker.ping() is True
+        assert docker.version()["ApiVersion"] == api
+    finally:
+        docker.close()
+    expected = spoken or DEFAULT_DOCKER_API_VERSION
+    # One question to agree on a version, and then only what was asked for.
+    assert daemon.paths == ["/_ping", f"/v{expected}/_ping", f"/v{expected}/version"]
+    assert docker.api.timeout == 7.5
+
+
+def test_a_daemon_of_another_authority_is_not_ours(daemon: Daemon, tmp_path: Path, authority: Authority) -> None:
+    other = Authority.ensure(tmp_path / "other")
+    for call in (ping, client):
+        with pytest.raises(ssl.SSLError, match="certificate verify failed"):
+            call(address(daemon), certs=other.directory)
+    mixed = tmp_path / "mixed"
+    shutil.copytree(other.directory, mixed)
+    shutil.copy(authority.directory / "ca.pem", mixed)
+    with pytest.raises(OSError):  # noqa: PT011  # an alert or a reset, as it comes
+        ping(address(daemon), certs=mixed)
+    assert daemon.paths == []
+
+
+def test_the_address_is_checked(authority: Authority, daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two addresses that lead here: one is in the certificate, one is not.
+    create = socket.create_connection
+    monkeypatch.setattr(
+        "socket.create_connection", lambda where, *more, **options: create(("127.0.0.1", where[1]), *more, **options)
+    )
+    assert ping(address(daemon, "10.1.2.3"), certs=authority.directory) == "1.41"
+    with pytest.raises(ssl.SSLCertVerificationError, match=r"10\.1\.2\.4"):
+        ping(address(daemon, "10.1.2.4"), certs=authority.directory)
+
+
+def test_not_yet(daemon: Daemon, authority: Authority) -> None:
+    daemon.status = HTTPStatus.SERVICE_UNAVAILABLE
+    with pytest.raises(NotYet, match="HTTP 503"):
+        ping(address(daemon), certs=authority.directory)
+
+
+def test_nobody_there(authority: Authority) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(TimeoutError):
+            ping(Address(ip="127.0.0.1", engine_port=port), certs=authority.directory, timeout=0.2)
+    with pytest.raises(ConnectionRefusedError):
+        ping(Address(ip="127.0.0.1", engine_port=port), certs=authority.directory)

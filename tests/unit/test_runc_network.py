@@ -1,0 +1,164 @@
+"""Addresses, uid ranges and subnets: given out once each, by a ledger in a folder of the test's own."""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_machine.drivers.runc import network, places
+from pytest_machine.errors import BadSpec, DriverError, StoreError
+from pytest_machine.model import Id, Network, new_id
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host without machines, whose kernel does what it is told: only the book-keeping is tested here."""
+    for module in (network, places):
+        monkeypatch.setattr(module, "STATE", tmp_path)
+    monkeypatch.setattr(network, "_raise_bridge", lambda bridge: None)
+    monkeypatch.setattr(network, "_routes", set)
+    monkeypatch.setattr(network, "_subordinate_ranges", list)
+    return tmp_path
+
+
+def reserve(id_: Id | None = None, *, subnet: str | None = None, address: str | None = None) -> network.Lease:
+    return network.reserve(id_ or new_id(), subnet=subnet, address=address)
+
+
+def test_each_has_its_own() -> None:
+    leases = [reserve() for _ in range(30)]
+    assert len({lease.ip for lease in leases}) == 30
+    assert len({lease.uid for lease in leases}) == 30
+    assert {lease.bridge for lease in leases} == {"ptm0"}
+    used = sorted(lease.uid for lease in leases)
+    assert all(b - a >= network.UID_COUNT for a, b in itertools.pairwise(used))
+
+
+def test_again_is_the_same() -> None:
+    id_ = new_id()
+    first = reserve(id_)
+    reserve()
+    assert reserve(id_) == first
+    assert network.ledger().leases[id_] == first
+
+
+def test_many_at_once_share_nothing() -> None:
+    with ThreadPoolExecutor(16) as pool:
+        leases = list(pool.map(lambda _: reserve(), range(60)))
+    assert len({lease.ip for lease in leases}) == len({lease.slot for lease in leases}) == 60
+
+
+def test_an_address_may_be_asked_for() -> None:
+    assert reserve(subnet="10.99.0.0/24", address="10.99.0.77").ip == "10.99.0.77"
+    with pytest.raises(DriverError, match=r"'10\.99\.0\.77' belongs to another"):
+        reserve(subnet="10.99.0.0/24", address="10.99.0.77")
+    for bad in ("10.99.0.0", "10.99.0.1", "10.99.0.255", "10.98.0.5"):
+        with pytest.raises(BadSpec, match="is not one for a machine"):
+            reserve(subnet="10.99.0.0/24", address=bad)
+
+
+@pytest.mark.parametrize("subnet", ["10.99.0.0/30", "10.99.0.1/24", "nonsense", "2001:db8::/64"])
+def test_a_subnet_that_is_none(subnet: str) -> None:
+    with pytest.raises(BadSpec, match="subnet"):
+        reserve(subnet=subnet)
+
+
+def test_the_smallest_subnet_is_filled_and_not_overfilled() -> None:
+    # Eight addresses: network, host, five machines, broadcast.
+    ips = {reserve(subnet="10.99.0.0/29").ip for _ in range(5)}
+    assert ips == {f"10.99.0.{n}" for n in range(2, 7)}
+    with pytest.raises(DriverError, match="full"):
+        reserve(subnet="10.99.0.0/29")
+
+
+def test_what_the_host_has_a_route_to_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = ipaddress.IPv4Network(network._SUBNETS[0])
+    monkeypatch.setattr(network, "_routes", lambda: {ipaddress.IPv4Network("10.213.9.0/24")})
+    lease = reserve()
+    assert ipaddress.IPv4Address(lease.ip) in ipaddress.IPv4Network(network._SUBNETS[1])
+    assert ipaddress.IPv4Address(lease.ip) not in first
+    with pytest.raises(DriverError, match=r"already has a route to '10\.213\.9\.0/26'"):
+        reserve(subnet="10.213.9.0/26")
+    monkeypatch.setattr(network, "_routes", lambda: {ipaddress.IPv4Network("10.0.0.0/8")})
+    # A bridge that is there is used, whatever came later.
+    assert reserve().bridge == lease.bridge
+
+
+def test_uids_of_the_hosts_users_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = [(network.UID_BASE + 5, network.UID_BASE + 6), (network.UID_BASE + 2 * network.UID_COUNT, 0x78000000)]
+    monkeypatch.setattr(network, "_subordinate_ranges", lambda: taken)
+    assert reserve().slot == 1
+    assert reserve().uid >= 0x78000000
+
+
+def test_ranges_are_clear_of_everybody_elses() -> None:
+    """By systemd's table of uids: nspawn's end at 1878982655, the next begins at 2147352576; -1 is nobody's."""
+    assert network.UID_BASE > 1878982655
+    assert network.UID_BASE > 1000000 + 1000000000  # LXD's default
+    assert network.UID_BASE + network.SLOTS * network.UID_COUNT <= 2147352576
+
+
+def test_subordinate_ranges_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    texts = {"/etc/subuid": "# comment\nme:100000:65536\nbroken\nyou:x:y\n", "/etc/subgid": "me:200000:10\n"}
+    monkeypatch.setattr(Path, "read_text", lambda self, *_, **__: texts[str(self)])
+    assert network._subordinate_ranges() == [(100000, 165536), (200000, 200010)]
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_link_addresses_are_local_and_one_to_one(number: int) -> None:
+    ip = str(ipaddress.IPv4Address(number))
+    octets = [int(part, 16) for part in network.mac(ip).split(":")]
+    assert len(octets) == 6
+    assert octets[0] & 0b11 == 0b10  # locally administered, one receiver
+    assert bytes(octets[2:]) == ipaddress.IPv4Address(ip).packed
+
+
+def test_names_of_interfaces_fit() -> None:
+    # IFNAMSIZ is 16 with its end.
+    assert all(len(network.link(new_id(), index)) <= 15 for index in range(256))
+    assert network.link(Id("0123456789"), 0) != network.link(Id("0123456789"), 1)
+
+
+def test_a_broken_ledger_is_said_and_not_overwritten(state: Path) -> None:
+    (state / "ledger.json").write_text('{"bridges": {}')
+    with pytest.raises(StoreError, match="cannot be read"):
+        reserve()
+    assert (state / "ledger.json").read_text() == '{"bridges": {}'
+
+
+@pytest.fixture
+def front() -> Network:
+    return Network(id=new_id(), name="front", store=Path("/s"), host="h", run="r", lab="l", created=1.5)
+
+
+def test_networks_survive_the_way_through_the_file(
+    front: Network, monkeypatch: pytest.MonkeyPatch, state: Path
+) -> None:
+    plugged: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        network, "rejoin", lambda lease, bridge, _: plugged.append((bridge.name, lease.links[bridge.name]))
+    )
+    first, second = new_id(), new_id()
+    reserve(first)
+    reserve(second)
+    for id_ in (first, second, first):
+        network.join(id_, front, 1)
+    assert network.networks() == [front]
+    assert plugged[0] == plugged[2]
+    assert plugged[0][0] == plugged[1][0] != "ptm0"
+    assert plugged[0][1] != plugged[1][1]
+
+
+def test_only_tags_that_can_be_read_are_machines(state: Path) -> None:
+    for name, text in {"a": "{}", "b": "{", "c": '{"id": "x"}'}.items():
+        (state / "machines" / name).mkdir(parents=True)
+        (state / "machines" / name / "tag.json").write_text(text)
+    (state / "machines" / "d").mkdir()
+    assert list(places.tags()) == []
