@@ -1,0 +1,96 @@
+"""Directives that draw pages from the code, so that they cannot be out of step with it.
+
+``{drivers}`` is the matrix of drivers, ``{driver-options}`` a section for each with its options, ``{commands}`` the
+help of every command.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+
+import click
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from pytest_machine.cli import main
+from pytest_machine.driver import CAPABILITIES, Driver
+from pytest_machine.options import Option, configure, options
+from pytest_machine.plugins import Registry
+
+PROGRAM = "pytest-machine"
+
+
+def drivers() -> list[type[Driver]]:
+    """Return every driver that this package has."""
+    registry = Registry()
+    return [registry.driver(name) for name in registry.names()]
+
+
+def matrix() -> Iterator[str]:
+    """Return the lines of a table: drivers, their isolation, who can do what."""
+    yield "| driver | isolation | " + " | ".join(CAPABILITIES) + " |"
+    yield "| --- " * (len(CAPABILITIES) + 2) + "|"
+    for driver in drivers():
+        able = ["yes" if issubclass(driver, protocol) else "–" for protocol in CAPABILITIES.values()]
+        yield f"| [`{driver.name}`](#{driver.name}) | {configure(driver, {}).isolation} | " + " | ".join(able) + " |"
+
+
+def sections() -> Iterator[str]:
+    """Return the lines of a section a driver: what its docstring says, and a table of its options."""
+    for driver in drivers():
+        yield from (f"({driver.name})=", f"## {driver.name}", "", inspect.cleandoc(driver.__doc__ or ""), "")
+        yield "| option | default | flag | variable | meaning |"
+        yield "| --- | --- | --- | --- | --- |"
+        for option in options(driver).values():
+            yield f"| `{option.name}` | {_default(option)} | `{option.flag}` | `{option.env}` | {option.help} |"
+        yield ""
+
+
+def _default(option: Option) -> str:
+    return "–" if option.default in (None, "", ()) else f"`{option.default}`"
+
+
+def commands(command: click.Command, path: str = PROGRAM) -> Iterator[tuple[str, str]]:
+    """Return (words, help text) of a command and of all below it."""
+    context = click.Context(command, info_name=path, max_content_width=100, terminal_width=100)
+    yield path, command.get_help(context)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            if below is not None and not below.hidden:
+                yield from commands(below, f"{path} {name}")
+
+
+class Drivers(SphinxDirective):
+    """``{drivers}``."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        return self.parse_text_to_nodes("\n".join(matrix()))
+
+
+class DriverOptions(SphinxDirective):
+    """``{driver-options}``."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the sections."""
+        return self.parse_text_to_nodes("\n".join(sections()), allow_section_headings=True)
+
+
+class Commands(SphinxDirective):
+    """``{commands}``."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return a section a command, with its help as it prints it."""
+        text = "\n\n".join(f"## {words}\n\n```text\n{shown}\n```" for words, shown in commands(main))
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Add the directives."""
+    app.add_directive("drivers", Drivers)
+    app.add_directive("driver-options", DriverOptions)
+    app.add_directive("commands", Commands)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

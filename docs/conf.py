@@ -1,0 +1,41 @@
+"""How Sphinx builds the documentation: MyST pages, docstrings, and pages drawn from the code itself (`_ext/`)."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version as installed
+from pathlib import Path
+
+from pytest_machine.drivers.runc import network
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+project = "pytest-machine"
+author = "The pytest-machine developers"
+project_copyright = author
+release = version = installed("pytest-machine")
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "from_code",
+]
+exclude_patterns = ["_build", "proof"]
+
+myst_enable_extensions = ["substitution"]
+myst_substitutions = {"uid_base": network.UID_BASE, "uid_count": network.UID_COUNT}
+myst_heading_anchors = 3
+
+# Docstrings write code in single backticks.
+default_role = "code"
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_class_signature = "separated"
+
+html_theme = "furo"
+html_title = "pytest-machine"
+copybutton_prompt_text = r"\$ |# "
+copybutton_prompt_is_regexp = True

@@ -1,0 +1,58 @@
+"""Two Docker hosts of the test's own form a Swarm, and a container on one reaches a container on the other by name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from docker.errors import ContainerError
+
+from pytest_machine import Lab
+
+
+@pytest.mark.machine("a")
+@pytest.mark.machine("b")
+def test_containers_reach_each_other_across_two_hosts(
+    lab: Lab, busybox: Callable[..., str], tell: Callable[[str], None]
+) -> None:
+    a, b = lab["a"], lab["b"]
+    for machine in (a, b):
+        tell(f"'{machine.name}' is a Docker host at {machine.url}, made in {machine.seconds:.1f} s")
+    image = busybox(a, b)
+
+    a.docker.swarm.init(advertise_addr=a.ip)
+    token = a.docker.swarm.attrs["JoinTokens"]["Worker"]
+    b.docker.swarm.join(remote_addrs=[a.ip], join_token=token, advertise_addr=b.ip)
+    # A node that has just joined is "unknown" until it has reported.
+    deadline = time.monotonic() + 60
+    while [node.attrs["Status"]["State"] for node in a.docker.nodes.list()] != ["ready", "ready"]:
+        assert time.monotonic() < deadline, [node.attrs for node in a.docker.nodes.list()]
+        time.sleep(0.1)
+    tell("they have formed a Swarm")
+
+    a.docker.networks.create("front", driver="overlay", attachable=True)
+    a.docker.containers.run(image, ["httpd", "-f", "-h", "/www"], name="web", network="front", detach=True)
+    tell("a container 'web' serves a page on 'a', on an overlay network")
+
+    page = fetch(b.docker.containers.run, image, "http://web/")
+    tell(f"a container on 'b' read it: {page!r}")
+    assert page == "hello from the other host\n"
+
+    replies = b.docker.containers.run(
+        image, ["ping", "-c", "3", "-W", "5", "web"], network="front", remove=True
+    ).decode()
+    tell(replies.strip().splitlines()[-1])
+    assert "3 packets transmitted, 3 packets received, 0% packet loss" in replies
+
+
+def fetch(run: Callable[..., bytes], image: str, url: str) -> str:
+    """Return a page as a container on the overlay sees it, once the name has travelled from one host to the other."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return run(image, ["timeout", "5", "wget", "-q", "-O", "-", url], network="front", remove=True).decode()
+        except ContainerError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
