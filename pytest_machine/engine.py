@@ -100,16 +100,23 @@ _covered: list[dict[str, str | None]] = []
 
 @contextlib.contextmanager
 def covering(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables of this process for a while; afterwards they are what they were, and meanwhile `local` knows."""
+    """Set variables of this process for a while; afterwards they are what they were, and meanwhile `local` knows.
+
+    Several may overlap and end in any order: a test's machine goes before the one that the test's factory made.
+    """
     before = {name: os.environ.get(name) for name in variables}
     _covered.append(before)
     os.environ.update(variables)
     try:
         yield
     finally:
-        _covered.remove(before)
+        place = next(index for index, layer in enumerate(_covered) if layer is before)
+        del _covered[place]
         for name, value in before.items():
-            if value is None:
+            over = next((layer for layer in _covered[place:] if name in layer), None)
+            if over is not None:
+                over[name] = value  # somebody else's is shown now, and gives way to what ours had covered
+            elif value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value

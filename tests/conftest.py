@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -25,3 +25,14 @@ def rounds() -> Callable[[int, int], int]:
         return full if FULL else sampled
 
     return choose
+
+
+@pytest.fixture(autouse=True)
+def environment_is_left_alone() -> Iterator[None]:
+    """Whatever a run inside of a test shows in the environment is gone with it."""
+    before = dict(os.environ)
+    yield
+    left = {name: value for name, value in os.environ.items() if before.get(name) != value}
+    left.pop("PYTEST_CURRENT_TEST", None)
+    assert not left
+    assert not before.keys() - os.environ.keys() - {"PYTEST_CURRENT_TEST"}

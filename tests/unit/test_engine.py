@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import http.server
+import itertools
 import json
+import os
 import shutil
 import socket
 import ssl
@@ -14,7 +17,7 @@ from typing import Any
 import pytest
 
 from pytest_machine.certs import Authority
-from pytest_machine.engine import client, ping
+from pytest_machine.engine import client, covering, ping
 from pytest_machine.model import Address
 from pytest_machine.waiting import NotYet
 
@@ -156,3 +159,26 @@ def test_nobody_there(authority: Authority) -> None:
             ping(Address(ip="127.0.0.1", engine_port=port), certs=authority.directory, timeout=0.2)
     with pytest.raises(ConnectionRefusedError):
         ping(Address(ip="127.0.0.1", engine_port=port), certs=authority.directory)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=lambda order: "".join(map(str, order)))
+def test_variables_that_overlap_end_in_any_order(order: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "theirs")
+    monkeypatch.delenv("DOCKER_CERT_PATH", raising=False)
+    layers = [
+        {"DOCKER_HOST": "one", "DOCKER_CERT_PATH": "one"},
+        {"DOCKER_HOST": "two"},
+        {"DOCKER_HOST": "three", "DOCKER_CERT_PATH": "three"},
+    ]
+    open_now = [contextlib.ExitStack() for _ in layers]
+    for stack, layer in zip(open_now, layers, strict=True):
+        stack.enter_context(covering(layer))
+    alive = [0, 1, 2]
+    for ended in order:
+        open_now[ended].close()
+        alive.remove(ended)
+        shown: dict[str, str] = {"DOCKER_HOST": "theirs"}
+        for one in alive:
+            shown |= layers[one]
+        assert {name: os.environ[name] for name in shown} == shown
+        assert ("DOCKER_CERT_PATH" in os.environ) == ("DOCKER_CERT_PATH" in shown)
