@@ -6,6 +6,7 @@ was noted; whatever cannot be cleaned so is for the driver, which has the machin
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,6 +18,10 @@ Inventory = dict[str, object]
 
 # Seconds for one answer. Removing a volume of a gigabyte takes one; an engine that takes longer is laid again sooner.
 _TIMEOUT = 20.0
+# Seconds that an engine gets to let go of what it said was removed: the gateway network of a Swarm is in use for a
+# moment after it was left. Longer than that, and laying the machine again is the faster way.
+_SETTLE = 1.5
+_LOOK = 0.1
 # The networks that every engine has and nobody can remove.
 _BUILT_IN = frozenset({"bridge", "host", "none"})
 
@@ -31,11 +36,17 @@ def clean(address: Address, *, certs: Path, pristine: Inventory) -> bool:
     """Remove all that is not in `pristine`; return whether the engine holds just that, afterwards."""
     try:
         with Api(address, certs=certs, timeout=_TIMEOUT) as api:
-            found = _inventory(api)
-            if found == pristine:
-                return True
-            _remove(api, found, pristine)
-            return _inventory(api) == pristine
+            until = time.monotonic() + _SETTLE
+            while (found := _inventory(api)) != pristine:
+                try:
+                    _remove(api, found, pristine)
+                except ValueError:  # something is in use: still, or for good
+                    if time.monotonic() > until:
+                        return False
+                    time.sleep(_LOOK)
+                else:
+                    return _inventory(api) == pristine
+            return True
     except TROUBLE:
         return False
 

@@ -120,6 +120,15 @@ class Ledger:
         with self._lock():
             return self._taken(self._alive())
 
+    def tidy(self) -> None:
+        """Remove the notes of what is gone; when nothing lives, what was measured before it did goes too."""
+        with self._lock():
+            if not self._alive():
+                (self._directory / "available").unlink(missing_ok=True)
+            self._waiting()
+            for path in (self._directory / "busy").glob("*.lock"):
+                _held(path)
+
     @contextlib.contextmanager
     def _making(self, lock: FileLock) -> Iterator[None]:
         try:
@@ -217,6 +226,12 @@ class Ledger:
         # Whoever looks whether a lock is held takes it for a moment, so two must not look at once.
         with FileLock(self._directory / ".lock", is_singleton=True).acquire(poll_interval=0.005):
             yield
+
+
+def tidy(directory: Path) -> None:
+    """Remove what says nothing any more, of processes and machines that are gone; `directory` is the state's."""
+    if (directory / "memory").is_dir():
+        Ledger(directory).tidy()
 
 
 def available() -> int:

@@ -27,7 +27,7 @@ from types import ModuleType
 
 from filelock import FileLock, Timeout
 
-from . import owner, verdict
+from . import memory, owner, verdict
 from .birth import KEY
 from .driver import Driver, SupportsNetworks
 from .errand import Errand
@@ -338,9 +338,12 @@ def prune(
     found += _carried_out(tasks, destroy=destroy)
     # Networks when the machines on them are gone.
     going = [(each.driver, network) for each in asked for network in each.networks if network.id not in done]
-    return found + _carried_out(
+    found += _carried_out(
         [_network(network, driver, judge.network(network)) for driver, network in going], destroy=destroy
     )
+    if destroy:
+        memory.tidy(state_dir())
+    return found
 
 
 def _runs(asked: Iterable[_Asked]) -> list[Path]:

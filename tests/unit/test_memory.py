@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_machine.memory import Ledger, available
+from pytest_machine.memory import Ledger, available, tidy
 from pytest_machine.store import RECORD
 
 
@@ -205,3 +205,30 @@ def test_what_is_admitted_without_waiting_fits(tmp_path_factory: pytest.TempPath
                 noted(folder / "s", f"m{number}")
                 total += size
     assert one.taken().bytes == total
+
+
+def test_what_says_nothing_any_more_is_cleared_up(ledger: Callable[..., Ledger], tmp_path: Path) -> None:
+    one, state = ledger(None), tmp_path / "state"
+
+    def files() -> set[str]:
+        return {str(path.relative_to(state)) for path in state.rglob("*") if path.is_file()} - {"memory/.lock"}
+
+    with one.admitted({"a": 10}, tmp_path / "s"):
+        noted(tmp_path / "s", "a")
+    alive = files()
+    assert "memory/available" in alive
+    (state / "memory/busy/1-dead.lock").touch()
+    (state / "memory/00000000000000000001-dead.wait").touch()
+    tidy(state)
+    assert files() == alive, "what lives counts, what is dead has gone"
+    one.work()
+    gone(tmp_path / "s", "a")
+    tidy(state)
+    assert len(files()) == 1, "only that it works"
+    one.rest()
+    assert files() == set()
+
+
+def test_tidying_makes_nothing(tmp_path: Path) -> None:
+    tidy(tmp_path)
+    assert list(tmp_path.iterdir()) == []
