@@ -14,6 +14,14 @@ pytest_plugins = ["pytester"]
 # Pytester gives its runs a home of their own, and with it an empty cache: each would build the machine image anew.
 os.environ.setdefault("PYTEST_MACHINE_CACHE", str(cache_dir()))
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever has two counts is a long proof."""
+    for item in items:
+        if "rounds" in getattr(item, "fixturenames", ()):
+            item.add_marker("proof")
+
+
 FULL = os.environ.get("PYTEST_MACHINE_PROOF") == "full"
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from . import private
 
-pytestmark = [pytest.mark.real, pytest.mark.proof, pytest.mark.usefixtures("usable")]
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("usable")]
 
 
 def test_nothing_is_left_of_runs_that_are_killed_at_random_moments(

@@ -216,7 +216,6 @@ def test_one_of_the_command_line_that_was_half_made_goes(tmp_path: Path, monkeyp
     assert Store(tmp_path / "store").names() == []
 
 
-@pytest.mark.proof
 def test_as_before_after_many(rounds: Callable[[int, int], int], own_home: Path) -> None:
     """As many links, namespaces, mounts, rules, cgroups, processes and files as before; all of this host's."""
     registry, run = Registry(), Run.begin()
