@@ -31,7 +31,7 @@ def ping(address: Address, *, certs: Path, timeout: float = 5) -> str:
     at that address. `timeout` bounds each step, in seconds.
     """
     # By hand, because docker-py costs half a second to import, and this is asked in a hurry and often.
-    connection = http.client.HTTPSConnection(address.ip, address.engine_port, timeout=timeout, context=_context(certs))
+    connection = _Connection(address, certs=certs, timeout=timeout)
     try:
         connection.request("GET", "/_ping")
         response = connection.getresponse()
@@ -75,7 +75,7 @@ def load(address: Address, *, certs: Path, archive: Iterable[bytes], timeout: fl
 
     Raises `DriverError` when it is no such archive. `timeout` is how long one answer may take, in seconds.
     """
-    connection = http.client.HTTPSConnection(address.ip, address.engine_port, timeout=timeout, context=_context(certs))
+    connection = _Connection(address, certs=certs, timeout=timeout)
     try:
         connection.request("POST", "/images/load?quiet=1", body=iter(archive), encode_chunked=True,
                            headers={"Content-Type": "application/x-tar", "Transfer-Encoding": "chunked"})  # fmt: skip
@@ -146,6 +146,23 @@ def _knock(url: str) -> None:
             probe.connect(url.removeprefix("unix://"))
 
 
+class _Connection(http.client.HTTPConnection):
+    """HTTP to a daemon over mutual TLS.
+
+    The certificates are read when somebody listens, and not before: machines that boot are asked again and again, and
+    twenty that boot at once took half a second of processor time to be refused.
+    """
+
+    def __init__(self, address: Address, *, certs: Path, timeout: float) -> None:
+        super().__init__(address.ip, address.engine_port, timeout=timeout)
+        self._certs = certs
+
+    def connect(self) -> None:
+        """Connect, and know who answers before a word is said."""
+        super().connect()
+        self.sock = _context(self._certs).wrap_socket(self.sock, server_hostname=self.host)
+
+
 def _context(certs: Path) -> ssl.SSLContext:
     # Not `create_default_context`: that is as strict since Python 3.13 as Docker Machine's older authorities are not.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -166,9 +183,7 @@ class Api:
     """
 
     def __init__(self, address: Address, *, certs: Path, timeout: float) -> None:
-        self._connection = http.client.HTTPSConnection(
-            address.ip, address.engine_port, timeout=timeout, context=_context(certs)
-        )
+        self._connection = _Connection(address, certs=certs, timeout=timeout)
 
     def __enter__(self) -> Self:
         return self

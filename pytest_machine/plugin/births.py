@@ -53,8 +53,9 @@ class Births(Witness):
                 with self._progress.show(len(specs)):
                     return lab.create(*specs)
             except _AGAIN as error:
-                # What could not be taken back would be in the way of a second try.
-                if not left or isinstance(error, DriverUnavailable) or getattr(error, "__notes__", None):
+                # What could not be taken back, or is still being made, would be in the way of a second try.
+                stays = {spec.name for spec in specs}.intersection(lab.store.names())
+                if not left or stays or isinstance(error, DriverUnavailable) or getattr(error, "__notes__", None):
                     raise
                 self.again.append(f"{', '.join(spec.name for spec in specs)}: {error.message}")
         raise AssertionError  # the last round returns or raises
