@@ -198,6 +198,23 @@ def time_tests(folder: Path, source: str, *arguments: str) -> list[tuple[str, fl
     return [(when, float(seconds)) for when, seconds in map(str.split, lines)]
 
 
+def resets(rounds: int, folder: Path, create: list[float]) -> None:
+    """Compare making a machine as new with making a new one."""
+    untouched: list[float] = []
+    touched: list[float] = []
+    with Lab(store=Store(folder), registry=Registry()) as lab:
+        (machine,) = lab.create(SPEC)
+        machine.note()
+        for _ in range(rounds):
+            for dirt, times in (("true", untouched), ("touch /etc/mine", touched)):
+                machine.run("sh", "-c", dirt)
+                begun = time.perf_counter()
+                machine.reset()
+                times.append(time.perf_counter() - begun)
+    show("reset of an untouched host ÷ create", untouched, create, 0.3)
+    show("reset of a touched host ÷ create", touched, create, 1.1)
+
+
 def sharing(rounds: int, folder: Path) -> None:
     """Compare tests on spares and on one machine that is reset with tests on machines of their own."""
     create: list[float] = []
@@ -240,6 +257,7 @@ def measure(chosen: argparse.Namespace, folder: Path) -> None:
         destroy.append(ended)
     show("create to first TLS answer ÷ bare dockerd to API", create, one_bare, 1.6)
     show("destroy ÷ create", destroy, create, 0.25)
+    resets(chosen.rounds, folder / "resets", create)
     many_bare, many = [], []
     for number in range(chosen.rounds):
         many_bare.append(time_bare(chosen.parallel))

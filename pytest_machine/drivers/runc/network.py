@@ -267,9 +267,21 @@ def open_up(name: str) -> None:
         if bridge.network is not None:
             firewall.open_up(name, "", ())
             return
-        if before := firewall.open_up(name, bridge.subnet, _ports(book, name)):
+        ports = _ports(book, name)
+        if _opened.get(name, ([], 0.0))[0] == ports and time.monotonic() - _opened[name][1] < _FRESH:
+            return
+        if before := firewall.open_up(name, bridge.subnet, ports):
             book.bridges[name] = replace(bridge, forwarding=before)
             _save(book)
+        _opened[name] = (ports, time.monotonic())
+
+
+_opened: dict[str, tuple[list[firewall.Port], float]] = {}
+"""For whom this process put a bridge's rules in force last, and when. While they are in the ledger, nobody takes them
+away; and of twenty machines that are made at once, the first knows all."""
+
+# Seconds for which rules that were put in force are not looked at again; a firewall's reload may sweep them away.
+_FRESH = 1.0
 
 
 def _ports(book: Ledger, bridge: str) -> list[firewall.Port]:
