@@ -128,6 +128,12 @@ class Ledger:
             self._waiting()
             for path in (self._directory / "busy").glob("*.lock"):
                 _held(path)
+            # Who was killed while it was admitted. Admissions are written under our lock, so nobody is at it now.
+            for path in self._directory.glob(".*.tmp"):
+                path.unlink(missing_ok=True)
+            for path in self._directory.glob("[0-9a-f]*.lock"):
+                if not path.with_suffix(".json").exists():
+                    _held(path)
 
     @contextlib.contextmanager
     def _making(self, lock: FileLock) -> Iterator[None]:

@@ -258,7 +258,18 @@ class Keeper:
                 self._ledger.rest()
             with contextlib.suppress(MachineError, OSError):  # the kernel lets go of its lock all the same
                 run.end()
+            if not self.worker:
+                self._tidy()
             self._restore()
+
+    @staticmethod
+    def _tidy() -> None:
+        """Clear the notes of memory up, as the reaper does; it may be dead, and nothing else was left for it."""
+        from pytest_machine import memory
+        from pytest_machine.owner import state_dir
+
+        with contextlib.suppress(OSError):
+            memory.tidy(state_dir())
 
     def _sweep(self, run: Run) -> None:
         from pytest_machine import reaper

@@ -219,6 +219,8 @@ def test_what_says_nothing_any_more_is_cleared_up(ledger: Callable[..., Ledger],
     assert "memory/available" in alive
     (state / "memory/busy/1-dead.lock").touch()
     (state / "memory/00000000000000000001-dead.wait").touch()
+    (state / "memory/0123456789ab.lock").touch()
+    (state / "memory/.0123456789ab.json.12345678.tmp").touch()
     tidy(state)
     assert files() == alive, "what lives counts, what is dead has gone"
     one.work()
