@@ -167,13 +167,15 @@ def _add(record: Record, store: Store) -> None:
         ) from error
 
 
-def bear(unborn: Unborn, *, store: Store, names: Mapping[str, str] | None = None) -> Record:
+def bear(
+    unborn: Unborn, *, store: Store, names: Mapping[str, str] | None = None, witness: Witness | None = None
+) -> Record:
     """Make the machine and wait until its Docker answers; return its record, ready.
 
     `names` are other machines' names and addresses, for ``/etc/hosts``. On any error everything is taken back first,
     but for a driver that is still at work at the deadline: see `born`.
     """
-    made = bearing(unborn, store=store, names=names)
+    made = bearing(unborn, store=store, names=names, witness=witness)
     try:
         return born(unborn, made)
     except Exception:

@@ -67,4 +67,4 @@ def test_python_m() -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "pytest_machine", "--version"], capture_output=True, text=True, check=True
     ).stdout
-    assert shown.startswith("python -m pytest_machine, version ")
+    assert shown.startswith("python -m pytest_machine version ")

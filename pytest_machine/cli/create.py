@@ -1,0 +1,295 @@
+"""``create``: makes a machine, with the flags of the driver that is asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import typing
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from .command import Command, Failed, Session, Switch, told_help
+
+if TYPE_CHECKING:
+    from pytest_machine.birth import Witness
+    from pytest_machine.driver import Driver
+    from pytest_machine.model import Engine, Record, Spec, Value
+    from pytest_machine.store import Store
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9\-.]*")
+# Flag of dockerd that may be given again and again → what its file calls the list, or the table, of the values.
+_LISTS = {
+    "authorization-plugin": "authorization-plugins",
+    "dns": "dns",
+    "dns-opt": "dns-opts",
+    "dns-search": "dns-search",
+    "exec-opt": "exec-opts",
+    "insecure-registry": "insecure-registries",
+    "label": "labels",
+    "registry-mirror": "registry-mirrors",
+    "storage-opt": "storage-opts",
+}
+_TABLES = {"log-opt": "log-opts"}
+_PRE_CHECK = 3
+"""The exit code where a driver cannot make machines here."""
+_DRIVER, _FIELD = "pytest_machine.driver", "option_"
+
+
+class Create(Command):
+    """Its flags are known once the driver is."""
+
+    wrong_usage = 1
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Find the driver first, then read its flags too."""
+        from pytest_machine.errors import DriverUnavailable, MachineError
+
+        asked = _asked(args) or os.environ.get("MACHINE_DRIVER", "")
+        registry = ctx.ensure_object(Session).registry
+        try:
+            ctx.meta[_DRIVER] = registry.driver(asked) if asked else registry.choose()
+        except DriverUnavailable as error:
+            ctx.meta[_DRIVER] = error  # told when it is needed: for --help it is not
+        except MachineError as error:
+            click.echo(str(error), err=True)
+            ctx.exit(1)
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the flags of every machine and the driver's own."""
+        driver = ctx.meta.get(_DRIVER)
+        return [*super().get_params(ctx), *(_flags(driver) if isinstance(driver, type) else ())]
+
+
+def _asked(args: list[str]) -> str:
+    """Return the driver that is named among arguments of which the other flags are not known yet."""
+    for place, arg in enumerate(args):
+        name, given, value = arg.partition("=")
+        if arg == "--":
+            break
+        if name in ("-d", "--d", "-driver", "--driver"):
+            return value if given else args[place + 1] if place + 1 < len(args) else ""
+    return ""
+
+
+def _flags(driver: type) -> Iterator[click.Option]:
+    from pytest_machine.options import options
+
+    for each in options(driver).values():
+        default = "" if each.secret or each.default in (None, "", (), False) else f"; default: {each.default}"
+        yield (Switch if each.type is bool else click.Option)(
+            [each.flag, f"{_FIELD}{each.name}"],
+            help=f"{each.help} [${each.env}{default}]",
+            multiple=typing.get_origin(each.type) is tuple,
+            metavar="[=false]" if each.type is bool else "VALUE",
+        )
+
+
+@click.command(cls=Create)
+@click.argument("names", metavar="NAME", nargs=-1)
+@click.option(
+    "-d", "--driver", metavar="NAME", help="What makes the machine. [$MACHINE_DRIVER; default: what can here]"
+)
+@click.option("--engine-env", metavar="KEY=VALUE", multiple=True, help="A variable of its Docker daemon.")
+@click.option("--engine-insecure-registry", metavar="HOST", multiple=True, help="A registry to speak to without TLS.")
+@click.option("--engine-label", metavar="KEY=VALUE", multiple=True, help="A label of its Docker daemon.")
+@click.option("--engine-opt", metavar="FLAG=VALUE", multiple=True, help="An option of its Docker daemon.")
+@click.option(
+    "--engine-registry-mirror",
+    metavar="URL",
+    multiple=True,
+    help="An address to ask before Docker Hub. [$ENGINE_REGISTRY_MIRROR]",
+)
+@click.option("--engine-storage-driver", metavar="NAME", help="How its Docker daemon stores images.")
+@click.pass_context
+def create(ctx: click.Context, /, names: tuple[str, ...], **given: object) -> None:
+    """Make a machine.
+
+    Every driver has flags of its own: create --driver NAME --help shows them. A machine of that name whose creation
+    was broken off is replaced. Exit code 3: the driver cannot make machines here.
+    """
+    name = _checked(ctx, names)
+    session = ctx.ensure_object(Session)
+    with _alone(session.store, name):
+        _replace(session, name)
+        unusable = ctx.meta[_DRIVER]
+        if isinstance(unusable, Exception):
+            _refused(ctx, unusable)
+        record = _make(ctx, session, _spec(name, unusable, given))
+    click.echo("Docker is up and running!")
+    click.echo(
+        "To see how to connect your Docker Client to the Docker Engine running on this virtual machine, "
+        f"run: {ctx.find_root().info_name} env {record.name}"
+    )
+
+
+def _checked(ctx: click.Context, names: tuple[str, ...]) -> str:
+    if len(names) > 1:
+        raise Failed(f"Invalid command line. Found extra arguments [{' '.join(names[1:])}]")
+    if not names or not names[0]:
+        raise told_help(ctx, "Error: No machine name specified")
+    if not _NAME.fullmatch(names[0]):
+        raise Failed("Error creating machine: Invalid hostname specified. Allowed hostname chars are: 0-9a-zA-Z . -")
+    return names[0]
+
+
+@contextlib.contextmanager
+def _alone(store: Store, name: str) -> Iterator[None]:
+    """Keep others from making a machine of that name.
+
+    The kernel lets go when this process dies, so that whoever gets here knows that a half-made machine is nobody's.
+    """
+    from filelock import FileLock, Timeout
+
+    from pytest_machine.model import check_name
+
+    check_name(name)
+    locks = store.path / "locks"
+    locks.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        # No machine's own lock is called so: its name begins with a letter or digit.
+        held = FileLock(locks / f".{name}.create").acquire(blocking=False)
+    except Timeout:
+        raise Failed(f'Docker machine "{name}" is being created by another process') from None
+    with held:
+        yield
+
+
+def _replace(session: Session, name: str) -> None:
+    """Destroy what a creation left that was broken off; raises when there is a machine of that name."""
+    from pytest_machine import birth
+    from pytest_machine.errors import UnknownMachine
+
+    from . import noted
+
+    try:
+        record = session.store.load(name)
+    except UnknownMachine:
+        if _foreign(session.store, name):
+            raise Failed(f'Docker machine "{name}" already exists') from None
+        return
+    if record.ready is not None:
+        raise Failed(f'Docker machine "{name}" already exists')
+    click.echo(f'The creation of "{name}" was broken off: what is left of it is removed first...')
+    birth.end(record, noted.load(session, name).driver, store=session.store)
+
+
+def _foreign(store: Store, name: str) -> bool:
+    directory = store.path / "machines" / name
+    try:
+        return any(not child.name.endswith(".tmp") for child in directory.iterdir())
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        return True
+
+
+def _spec(name: str, driver: type[Driver], given: dict[str, object]) -> Spec:
+    from pytest_machine.model import Spec
+    from pytest_machine.options import from_environment
+
+    options: dict[str, Value] = from_environment(driver)
+    for key, value in given.items():
+        if key.startswith(_FIELD) and value not in (None, ()):
+            options[key.removeprefix(_FIELD)] = value  # type: ignore[assignment]  # text, texts or a bool
+    return Spec(name=name, driver=driver.name, options=options, engine=_engine(given))
+
+
+def _engine(given: dict[str, object]) -> Engine:
+    from pytest_machine.model import Engine
+
+    def texts(name: str) -> tuple[str, ...]:
+        found = given[f"engine_{name}"]
+        assert isinstance(found, tuple)
+        return found
+
+    mirrors = texts("registry_mirror") or tuple(filter(None, os.environ.get("ENGINE_REGISTRY_MIRROR", "").split(",")))
+    options = _options(texts("opt"))
+    if given["engine_storage_driver"]:
+        options["storage-driver"] = str(given["engine_storage_driver"])
+    return Engine(
+        registry_mirror=mirrors,
+        insecure_registries=texts("insecure_registry"),
+        options=options,
+        env=_pairs(texts("env"), "--engine-env"),
+        labels=_pairs(texts("label"), "--engine-label"),
+    )
+
+
+def _options(texts: tuple[str, ...]) -> dict[str, object]:
+    """Return flags of dockerd as its file has them, where each has a type and lists have another name."""
+    found: dict[str, object] = {}
+    for text in texts:
+        flag, given, value = text.lstrip("-").partition("=")
+        if flag in _LISTS:
+            kept = found.setdefault(_LISTS[flag], [])
+            assert isinstance(kept, list)
+            kept.append(value)
+        elif flag in _TABLES:
+            table = found.setdefault(_TABLES[flag], {})
+            assert isinstance(table, dict)
+            table.update(_pairs((value,), f"--engine-opt {flag}="))
+        elif not given or value in ("true", "false"):
+            found[flag] = value != "false"
+        else:
+            found[flag] = int(value) if value.isdecimal() else value
+    return found
+
+
+def _pairs(texts: tuple[str, ...], flag: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts:
+        name, given, value = text.partition("=")
+        if not name or not given:
+            raise Failed(
+                f"Error setting machine configuration from flags provided: '{text}' is no pair: {flag} NAME=VALUE"
+            )
+        found[name] = value
+    return found
+
+
+def _make(ctx: click.Context, session: Session, spec: Spec) -> Record:
+    from pytest_machine import birth
+    from pytest_machine.errors import MachineError, UsageError
+
+    try:
+        driver = session.registry.configure(spec)
+    except UsageError as error:
+        raise Failed(f"Error setting machine configuration from flags provided: {error}") from error
+    _bootstrap(session.store)
+    click.echo("Running pre-create checks...")
+    try:
+        driver.check()
+    except MachineError as error:
+        _refused(ctx, error)
+    unborn = birth.note(spec, store=session.store, registry=session.registry)
+    click.echo("Creating machine...")
+    return birth.bear(unborn, store=session.store, witness=_witness())
+
+
+def _refused(ctx: click.Context, error: Exception) -> None:
+    click.echo(f'Error with pre-create check: "{error}"', err=True)
+    ctx.exit(_PRE_CHECK)
+
+
+def _bootstrap(store: Store) -> None:
+    from pytest_machine.certs import Authority
+
+    for name, what in (("ca.pem", "Creating CA"), ("cert.pem", "Creating client certificate")):
+        if not (store.certificates / name).exists():
+            click.echo(f"{what}: {store.certificates / name}")
+    Authority.ensure(store.certificates)
+
+
+def _witness() -> Witness:
+    from pytest_machine.birth import Witness
+
+    class Told(Witness):
+        def phase(self, record: Record, what: str, begun: float, ended: float) -> None:  # noqa: ARG002
+            if what == "creating":
+                click.echo("Checking connection to Docker...")
+
+    return Told()

@@ -1,0 +1,145 @@
+"""Machines that the command line has noted: found by name, asked, and worked on, several at once."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from pytest_machine.errors import MachineError, UnknownMachine
+from pytest_machine.model import Address, Record, State
+from pytest_machine.options import configure
+
+from .command import Failed, Session
+
+if TYPE_CHECKING:
+    from pytest_machine.driver import Driver
+    from pytest_machine.machine import Machine
+    from pytest_machine.model import Seen
+
+T = TypeVar("T")
+
+DEFAULT = "default"
+"""The machine that is meant where none is named."""
+NOT_RUNNING = "Host is not running"
+_AT_ONCE = 32
+
+# Docker Machine's words. It has none for a machine that is gone.
+WORDS = {
+    State.ABSENT: "Error",
+    State.PREPARING: "Starting",
+    State.RUNNING: "Running",
+    State.STOPPED: "Stopped",
+    State.PAUSED: "Paused",
+    State.SAVED: "Saved",
+    State.ERROR: "Error",
+}
+
+
+@dataclass(frozen=True)
+class Noted:
+    """A machine as its record and its driver know it: all that `ip` and its like need, and soon at hand."""
+
+    record: Record
+    driver: Driver
+    session: Session
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.record.name
+
+    def machine(self) -> Machine:
+        """Return the machine to do something with."""
+        from pytest_machine.machine import Machine
+
+        return Machine(self.record, driver=self.driver, store=self.session.store, registry=self.session.registry)
+
+
+def load(session: Session, name: str) -> Noted:
+    """Return the machine of that name."""
+    store = session.store
+    try:
+        record = store.load(name)
+        driver = configure(session.registry.driver(record.driver), {**record.options, **store.secrets(name)})
+    except UnknownMachine as error:
+        raise Failed(
+            f'Docker machine "{name}" does not exist. Use "docker-machine ls" to list machines. '
+            'Use "docker-machine create" to add a new one.'
+        ) from error
+    return Noted(record, driver, session)
+
+
+def several(session: Session, names: Sequence[str]) -> list[Noted]:
+    """Return the machines of those names, or the default one; when one cannot be read, none is."""
+    found: list[Noted] = []
+    errors: list[str] = []
+    for name in dict.fromkeys(names or (_default(session),)):
+        try:
+            found.append(load(session, name))
+        except MachineError as error:
+            errors.append(str(error))
+    if errors:
+        raise Failed("\n".join(errors))
+    return found
+
+
+def one(session: Session, names: Sequence[str]) -> Noted:
+    """Return the machine of that name, or the default one."""
+    if len(names) > 1:
+        raise Failed("Error: Expected one machine name as an argument")
+    return load(session, names[0] if names else _default(session))
+
+
+def _default(session: Session) -> str:
+    if DEFAULT not in session.store.names():
+        raise Failed(f'Error: No machine name(s) specified and no "{DEFAULT}" machine exists')
+    return DEFAULT
+
+
+def look(machine: Noted) -> Seen:
+    """Return what its driver sees of it now."""
+    return machine.driver.look([machine.record])[machine.record.id]
+
+
+def running(machine: Noted) -> Address:
+    """Return where a machine is reached that runs; raises in Docker Machine's words for any other."""
+    seen = look(machine)
+    address = seen.address or machine.record.address
+    if seen.state is not State.RUNNING or address is None:
+        raise Failed(NOT_RUNNING)
+    return address
+
+
+def together(machines: Sequence[Noted], work: Callable[[Noted], T]) -> list[T]:
+    """Do something with each, all at once; return what came of it in their order, or raise all that went wrong."""
+    from pytest_machine.errand import Errand
+
+    if len(machines) == 1:
+        return [work(machines[0])]
+    turn = threading.Semaphore(_AT_ONCE)
+    going = [Errand(functools.partial(work, machine), turn=turn) for machine in machines]
+    done: list[T] = []
+    errors: list[str] = []
+    for errand in going:
+        try:
+            done.append(errand.result())
+        except Exception as error:  # noqa: BLE001  # a stranger's driver may raise anything; the others are done first
+            errors.append(words(error))
+    if errors:
+        raise Failed("\n".join(errors))
+    return done
+
+
+def words(error: BaseException) -> str:
+    """Return what an error says."""
+    return str(error) if isinstance(error, MachineError) else f"{type(error).__name__}: {error}"
+
+
+def say(text: str) -> None:
+    """Tell how it goes. In one piece, because several may talk at once."""
+    click.echo(text)

@@ -1,0 +1,111 @@
+"""``start``, ``stop``, ``restart``, ``kill``: machines' power, many at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .command import Command, Failed, Session
+
+if TYPE_CHECKING:
+    from .noted import Noted
+
+_AGAIN = "{} machines may have new IP addresses. You may need to re-run the `{} env` command."
+
+
+@click.command(cls=Command)
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.pass_context
+def start(ctx: click.Context, names: tuple[str, ...]) -> None:
+    """Start machines, and wait until their Docker answers."""
+    from . import noted
+
+    noted.together(noted.several(ctx.ensure_object(Session), names), _start)
+    click.echo(_AGAIN.format("Started", ctx.find_root().info_name))
+
+
+@click.command(cls=Command)
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.pass_context
+def restart(ctx: click.Context, names: tuple[str, ...]) -> None:
+    """Shut machines down in order and start them again; one that is stopped is started."""
+    from . import noted
+
+    noted.together(noted.several(ctx.ensure_object(Session), names), _restart)
+    click.echo(_AGAIN.format("Restarted", ctx.find_root().info_name))
+
+
+@click.command(cls=Command)
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.pass_context
+def stop(ctx: click.Context, names: tuple[str, ...]) -> None:
+    """Shut machines down in order; their disks stay."""
+    from . import noted
+
+    noted.together(noted.several(ctx.ensure_object(Session), names), _stop)
+
+
+@click.command(cls=Command)
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.pass_context
+def kill(ctx: click.Context, names: tuple[str, ...]) -> None:
+    """Cut machines' power; their disks stay."""
+    from . import noted
+
+    noted.together(noted.several(ctx.ensure_object(Session), names), _kill)
+
+
+def _start(machine: Noted) -> None:
+    from pytest_machine.model import State
+
+    from . import noted
+
+    noted.say(f'Starting "{machine.name}"...')
+    state = noted.look(machine).state
+    if state is State.RUNNING:
+        raise Failed(f'Machine "{machine.name}" is already running.')
+    if state is State.PAUSED:
+        machine.machine().resume()
+    else:
+        machine.machine().start()
+    noted.say(f'Machine "{machine.name}" was started.')
+
+
+def _stop(machine: Noted) -> None:
+    from . import noted
+
+    noted.say(f'Stopping "{machine.name}"...')
+    _not_stopped(machine)
+    machine.machine().stop()
+    noted.say(f'Machine "{machine.name}" was stopped.')
+
+
+def _kill(machine: Noted) -> None:
+    from . import noted
+
+    noted.say(f'Killing "{machine.name}"...')
+    _not_stopped(machine)
+    machine.machine().kill()
+    noted.say(f'Machine "{machine.name}" was killed.')
+
+
+def _restart(machine: Noted) -> None:
+    from pytest_machine.model import State
+
+    from . import noted
+
+    noted.say(f'Restarting "{machine.name}"...')
+    if noted.look(machine).state is State.RUNNING:
+        machine.machine().restart()
+    else:
+        _start(machine)
+
+
+def _not_stopped(machine: Noted) -> None:
+    from pytest_machine.model import State
+
+    from . import noted
+
+    if noted.look(machine).state is State.STOPPED:
+        raise Failed(f'Machine "{machine.name}" is already stopped.')

@@ -1,0 +1,219 @@
+"""``docker-machine create``: its words, its flags, and names that are never blocked."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pytest_machine.engine import ping
+
+from .conftest import Program
+
+HOW = "To see how to connect your Docker Client to the Docker Engine running on this virtual machine, run:"
+
+
+def test_words(program: Program) -> None:
+    store = program.store.path
+    said = program("create", "--driver", "fake", "web")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.splitlines() == [
+        f"Creating CA: {store}/certs/ca.pem",
+        f"Creating client certificate: {store}/certs/cert.pem",
+        "Running pre-create checks...",
+        "Creating machine...",
+        "Checking connection to Docker...",
+        "Docker is up and running!",
+        f"{HOW} python -m pytest_machine env web",
+    ]
+    assert program("create", "web", "-d=fake").err == 'Docker machine "web" already exists\n'
+    second = program("create", "-driver", "fake", "db").out.splitlines()
+    assert second[0] == "Running pre-create checks..."
+
+
+def test_it_is_a_docker_host_and_belongs_to_nobody(program: Program) -> None:
+    program.make("web")
+    record = program.store.load("web")
+    assert record.address is not None
+    assert ping(record.address, certs=record.directory)
+    assert (record.run, record.expires) == ("", None)
+    # Whoever prunes asks the driver with its default options: here, those of the variable are not heard.
+    assert "Nothing is left behind." in program("prune").out
+    assert program.left == {"web"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "error"),
+    [
+        (["a", "b", "c"], 1, "Invalid command line. Found extra arguments [b c]\n"),
+        ([], 1, "Error: No machine name specified\n"),
+        ([""], 1, "Error: No machine name specified\n"),
+        (
+            ["a_b"],
+            1,
+            "Error creating machine: Invalid hostname specified. Allowed hostname chars are: 0-9a-zA-Z . -\n",
+        ),
+        (["a", "--nix"], 1, "flag provided but not defined: -nix\n"),
+        (["a", "--fake-memory"], 1, "flag needs an argument: -fake-memory\n"),
+        (
+            ["a", "--fake-memory=lots"],
+            1,
+            "Error setting machine configuration from flags provided: The option 'memory'",
+        ),
+        (["a", "--engine-env", "X"], 1, "Error setting machine configuration from flags provided: 'X' is no pair"),
+        (["a", "--fake-unavailable=no moon"], 3, "Error with pre-create check: \"The driver 'fake' cannot run here."),
+        (["a", "--fake-fail-create=disk"], 1, "The machine 'a' was told to fail."),
+        (["a" * 64], 1, "A machine cannot be called 'aaa"),
+    ],
+)
+def test_refused(program: Program, argv: list[str], code: int, error: str) -> None:
+    said = program("create", "-d", "fake", *argv)
+    assert said.code == code
+    assert said.err.startswith(error)
+    assert program.store.names() == []
+    assert program.left == set()
+
+
+def test_unknown_driver(program: Program) -> None:
+    said = program("create", "-d", "fakr", "a")
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith("There is no driver 'fakr'.")
+    assert "did you mean 'fake'?" in said.err
+
+
+class TestFlags:
+    """A driver's flags are its dataclass's fields."""
+
+    def test_help_has_those_of_the_driver(self, program: Program) -> None:
+        shown = program("create", "-d", "cloud", "--help").out
+        for text in ("--cloud-key VALUE", "[$CLOUD_API_KEY]", "--cloud-tags VALUE", "--engine-label KEY=VALUE"):
+            assert text in shown
+        assert "--fake-" not in shown
+        assert "opensesame" not in program("create", "-d", "cloud", "--help", CLOUD_API_KEY="opensesame").out
+
+    def test_flag_before_variable(self, program: Program) -> None:
+        given = {"FAKE_IMAGE": "from a variable", "FAKE_MEMORY": "1g", "MACHINE_DRIVER": "fake"}
+        assert program("create", "a", "--fake-image", "from a flag", **given).code == 0
+        options = program.store.load("a").options
+        assert (options["image"], options["memory"]) == ("from a flag", "1g")
+
+    def test_kinds(self, program: Program) -> None:
+        flags = ["--cloud-tags", "a,b", "-cloud-tags=c", "--cloud-quick=false", "--cloud-key=opensesame"]
+        assert program("create", "-d", "cloud", *flags, "a").code == 0
+        options = program.store.load("a").options
+        assert options["tags"] == ("a,b", "c")
+        assert options["quick"] == "false"
+        assert program("create", "-d", "cloud", "--cloud-quick", "b", CLOUD_API_KEY="opensesame").code == 0
+        assert program.store.load("b").options["quick"] == "true"
+        assert program("ip", "a", "b").code == 0
+
+    def test_secrets_are_not_in_the_record(self, program: Program) -> None:
+        assert program("create", "-d", "cloud", "a", CLOUD_API_KEY="opensesame").code == 0
+        files = [path for path in program.store.path.rglob("*") if path.is_file()]
+        assert [path.name for path in files if b"opensesame" in path.read_bytes()] == ["secrets.json"]
+        assert "opensesame" not in program("inspect", "a").out
+        assert program("rm", "-y", "a").code == 0
+
+    def test_engine(self, program: Program) -> None:
+        flags = ["--engine-label", "zone=a", "--engine-opt", "log-opt=max-size=1m", "--engine-opt", "dns=192.0.2.1"]
+        flags += ["--engine-opt=mtu=1400", "--engine-opt", "debug", "--engine-storage-driver", "overlay2"]
+        flags += ["--engine-env", "HTTPS_PROXY=http://jo:pw@proxy.example", "--engine-insecure-registry=r.example"]
+        said = program("create", "-d", "fake", *flags, "a", ENGINE_REGISTRY_MIRROR="https://m.example")
+        assert said.code == 0, said.err
+        engine = program.store.load("a").engine
+        assert engine == {
+            "options": {
+                "labels": ["zone=a"],
+                "log-opts": {"max-size": "1m"},
+                "dns": ["192.0.2.1"],
+                "mtu": 1400,
+                "debug": True,
+                "storage-driver": "overlay2",
+                "insecure-registries": ["r.example"],
+                "registry-mirrors": ["https://m.example"],
+            },
+            "env": ["HTTPS_PROXY"],
+        }
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+class TestKilled:
+    """A creation that was broken off never blocks its name."""
+
+    @pytest.fixture
+    def broken(self, program: Program) -> Callable[[float], None]:
+        def kill(after: float) -> None:
+            argv = program.argv("create", "-d", "fake", "--fake-delay", "0.1", "web")
+            with subprocess.Popen(argv, env=program.environ, stdout=subprocess.DEVNULL) as process:
+                time.sleep(after)
+                process.send_signal(signal.SIGKILL)
+
+        return kill
+
+    def test_create_again(
+        self, program: Program, broken: Callable[[float], None], rounds: Callable[[int, int], int]
+    ) -> None:
+        chosen = random.Random(4)
+        for _ in range(rounds(30, 3)):
+            broken(chosen.uniform(0.1, 1.2))
+            if program.store.names() and program.store.load("web").ready is not None:
+                program("rm", "-y", "web")
+            said = program("create", "-d", "fake", "web")
+            assert said.code == 0, said.err
+            assert len(list(program.driver.find())) == 1
+            assert program("rm", "-y", "web").code == 0
+            assert program.left == set()
+
+    def test_it_says_so_and_rm_removes(self, program: Program, broken: Callable[[float], None]) -> None:
+        noted = program.store.path / "machines" / "web" / "pytest-machine.json"
+        argv = program.argv("create", "-d", "fake", "--fake-delay", "60", "web")
+        for again in ("create", "rm"):
+            with subprocess.Popen(argv, env=program.environ, stdout=subprocess.DEVNULL) as process:
+                while not noted.exists():
+                    time.sleep(0.05)
+                other = program("create", "-d", "fake", "web")
+                assert other.err == 'Docker machine "web" is being created by another process\n'
+                process.kill()
+            if again == "create":
+                said = program("create", "-d", "fake", "web")
+                assert said.code == 0
+                assert 'The creation of "web" was broken off: what is left of it is removed first...' in said.out
+            assert program("rm", "-y", "web").code == 0
+            assert program.left == set()
+            assert program.store.names() == []
+
+
+def test_first_creates_at_once_share_one_authority(program: Program, rounds: Callable[[int, int], int]) -> None:
+    for turn in range(rounds(12, 1)):
+        store = program.store.path.parent / f"store {turn}"
+        environ = {**program.environ, "MACHINE_STORAGE_PATH": str(store)}
+        names = [f"m{number}" for number in range(rounds(8, 3))]
+        going = [
+            subprocess.Popen(program.argv("create", "-d", "fake", name), env=environ, stdout=subprocess.DEVNULL)
+            for name in names
+        ]
+        assert [each.wait() for each in going] == [0] * len(names)
+        ca = (store / "certs" / "ca.pem").read_bytes()
+        assert {(store / "machines" / name / "ca.pem").read_bytes() for name in names} == {ca}
+        assert program("ip", *names, MACHINE_STORAGE_PATH=str(store)).code == 0
+
+
+def test_what_docker_machine_made_is_left_alone(program: Program) -> None:
+    theirs = program.store.path / "machines" / "old" / "config.json"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("{}")
+    assert program("create", "-d", "fake", "old").err == 'Docker machine "old" already exists\n'
+    assert theirs.read_text() == "{}"
+
+
+def test_storage_path(program: Program, tmp_path: Path) -> None:
+    assert program("-s", str(tmp_path / "other"), "create", "-d", "fake", "a").code == 0
+    assert (tmp_path / "other" / "machines" / "a").is_dir()
+    assert program.store.names() == []
+    assert program("-storage-path", str(tmp_path / "other"), "status", "a").out == "Running\n"
