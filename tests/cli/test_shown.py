@@ -1,0 +1,67 @@
+"""What needs templates and shells: ``env``, ``inspect -f``."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from .conftest import Program
+
+pytest.importorskip("pytest_machine.cli.shells")
+pytest.importorskip("pytest_machine.cli.template")
+
+
+def test_env(program: Program) -> None:
+    program.make("a")
+    url = program("url", "a").out.strip()
+    said = program("env", "--shell", "bash", "a")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.splitlines()[:4] == [
+        'export DOCKER_TLS_VERIFY="1"',
+        f'export DOCKER_HOST="{url}"',
+        f'export DOCKER_CERT_PATH="{program.store.load("a").directory}"',
+        'export DOCKER_MACHINE_NAME="a"',
+    ]
+    assert "# eval $(python -m pytest_machine env --shell bash a)" in said.out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a Unix shell reads it")
+def test_a_shell_reads_it(program: Program) -> None:
+    program.make("a")
+    shown = program("env", "a", "--shell=sh", "--no-proxy").out
+    read = subprocess.run(
+        ["sh", "-c", f'{shown}\necho "$DOCKER_HOST $DOCKER_CERT_PATH"; echo "$NO_PROXY$no_proxy"'],
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"]},
+        check=True,
+    ).stdout.splitlines()
+    assert read[0] == f"{program('url', 'a').out.strip()} {program.store.load('a').directory}"
+    assert read[1] == "127.0.0.1"
+
+
+def test_unset(program: Program) -> None:
+    said = program("env", "-u", "--shell", "bash")
+    assert said.out.splitlines()[:4] == [
+        "unset DOCKER_TLS_VERIFY",
+        "unset DOCKER_HOST",
+        "unset DOCKER_CERT_PATH",
+        "unset DOCKER_MACHINE_NAME",
+    ]
+    assert program("env", "-u", "a").err == "Error: Expected no machine name when the -u flag is present\n"
+
+
+def test_env_of_one_that_is_stopped(program: Program) -> None:
+    program.make("default")
+    assert program("stop").code == 0
+    said = program("env", "--shell", "bash")
+    assert (said.code, said.out, said.err) == (1, "", "Error checking TLS connection: Host is not running\n")
+
+
+def test_inspect_by_a_template(program: Program) -> None:
+    program.make("a")
+    said = program("inspect", "a", "-f", "{{.DriverName}} {{.Driver.SSHUser}} {{.Driver.IPAddress}}")
+    assert (said.code, said.out) == (0, "fake root 127.0.0.1\n")
+    assert program("inspect", "-f", "{{.Nix", "a").code == 1
