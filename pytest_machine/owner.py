@@ -23,17 +23,17 @@ import platform
 import secrets
 import shutil
 import sys
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import platformdirs
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from .errors import StoreError
 from .model import check_name, new_id
 from .store import Store, write
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 _APP = "pytest-machine"
 _OWNERS, _OVER, _OWNER, _CALLED_OFF = "owners", "over", "owner", "called-off"
@@ -44,11 +44,15 @@ _PATIENCE = 60.0
 
 def state_dir() -> Path:
     """Return where runs are kept: ``PYTEST_MACHINE_HOME``, or the user's state directory."""
+    import platformdirs
+
     return _directory("PYTEST_MACHINE_HOME", platformdirs.user_state_path(_APP, appauthor=False))
 
 
 def cache_dir() -> Path:
     """Return where images are kept: ``PYTEST_MACHINE_CACHE``, or the user's cache directory."""
+    import platformdirs
+
     return _directory("PYTEST_MACHINE_CACHE", platformdirs.user_cache_path(_APP, appauthor=False))
 
 
@@ -64,6 +68,8 @@ def host_id() -> str:
     Made of the system's own id and the host name: containers and cloned disks share the former, and whoever takes a
     stranger's machine for its own destroys it. The system's id is confidential, so that only a digest leaves.
     """
+    import uuid
+
     text = "\0".join((_APP, _system_id() or f"{uuid.getnode():x}", platform.node()))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -85,6 +91,9 @@ class Run:
         that it forks shares that, for as long as it lives. Raises `StoreError` for a run that was found dead, whose
         machines are being destroyed.
         """
+        # Late, here and below: whoever only wants to know where machines are kept waits for none of it.
+        from filelock import FileLock
+
         name = check_name(id) if id else str(new_id())
         directory = (root or state_dir()).absolute() / "runs" / name
         # The directories are private: in them are the keys of every machine of the run.
@@ -218,6 +227,8 @@ def _census(directory: Path) -> Iterator[None]:
 
     Counting means trying each lock, so that two who counted at once would take each other for an owner.
     """
+    from filelock import FileLock, Timeout
+
     path = directory.parent / ".lock"
     try:
         held = FileLock(path, is_singleton=True).acquire(timeout=_PATIENCE, poll_interval=0.01)
@@ -236,6 +247,8 @@ def _held(directory: Path) -> bool:
 
 
 def _locked(path: Path) -> bool:
+    from filelock import FileLock, Timeout
+
     if not path.exists():  # to try a lock is to make its file
         return False
     lock = FileLock(path, thread_local=False)

@@ -23,8 +23,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from .errors import BadSpec, MachineExists, StoreError, UnknownMachine
 from .model import Record, Value, check_name
 
@@ -169,6 +167,9 @@ class Store:
         The thread that holds it may take it again, and `add`, `save` and `remove` do so themselves; a thread that
         waits for another one that wants the same machine waits forever. The kernel lets go when the process dies.
         """
+        # Late, because most of what only reads a record is in a hurry.
+        from filelock import FileLock, Timeout
+
         self._directory(name)  # checks the name
         locks = self.path / "locks"
         self._mkdir(locks)

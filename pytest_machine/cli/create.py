@@ -114,11 +114,13 @@ def create(ctx: click.Context, /, names: tuple[str, ...], **given: object) -> No
     name = _checked(ctx, names)
     session = ctx.ensure_object(Session)
     with _alone(session.store, name):
-        _replace(session, name)
-        unusable = ctx.meta[_DRIVER]
-        if isinstance(unusable, Exception):
-            _refused(ctx, unusable)
-        record = _make(ctx, session, _spec(name, unusable, given))
+        _check_free(session.store, name)
+        driver = ctx.meta[_DRIVER]
+        if isinstance(driver, Exception):
+            _refused(ctx, driver)
+        spec = _spec(name, driver, given)
+        _replace(session, spec)
+        record = _make(ctx, session, spec)
     click.echo("Docker is up and running!")
     click.echo(
         "To see how to connect your Docker Client to the Docker Engine running on this virtual machine, "
@@ -158,23 +160,28 @@ def _alone(store: Store, name: str) -> Iterator[None]:
         yield
 
 
-def _replace(session: Session, name: str) -> None:
-    """Destroy what a creation left that was broken off; raises when there is a machine of that name."""
-    from pytest_machine import birth
+def _check_free(store: Store, name: str) -> None:
+    """Raise when there is a machine of that name, whole or Docker Machine's own."""
     from pytest_machine.errors import UnknownMachine
+
+    try:
+        taken = store.load(name).ready is not None
+    except UnknownMachine:
+        taken = _foreign(store, name)
+    if taken:
+        raise Failed(f'Docker machine "{name}" already exists')
+
+
+def _replace(session: Session, spec: Spec) -> None:
+    """Destroy what a creation of that name left that was broken off."""
+    from pytest_machine import birth
 
     from . import noted
 
-    try:
-        record = session.store.load(name)
-    except UnknownMachine:
-        if _foreign(session.store, name):
-            raise Failed(f'Docker machine "{name}" already exists') from None
-        return
-    if record.ready is not None:
-        raise Failed(f'Docker machine "{name}" already exists')
-    click.echo(f'The creation of "{name}" was broken off: what is left of it is removed first...')
-    birth.end(record, noted.load(session, name).driver, store=session.store)
+    if spec.name in session.store.names():
+        click.echo(f'The creation of "{spec.name}" was broken off: what is left of it is removed first...')
+        left = noted.load(session, spec.name, given=spec.options)
+        birth.end(left.record, left.driver, store=session.store)
 
 
 def _foreign(store: Store, name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,14 +12,14 @@ import click
 
 from pytest_machine.errors import MachineError, UnknownMachine
 from pytest_machine.model import Address, Record, State
-from pytest_machine.options import configure
+from pytest_machine.options import configure, from_environment, options
 
 from .command import Failed, Session
 
 if TYPE_CHECKING:
     from pytest_machine.driver import Driver
     from pytest_machine.machine import Machine
-    from pytest_machine.model import Seen
+    from pytest_machine.model import Seen, Value
 
 T = TypeVar("T")
 
@@ -60,12 +60,19 @@ class Noted:
         return Machine(self.record, driver=self.driver, store=self.session.store, registry=self.session.registry)
 
 
-def load(session: Session, name: str) -> Noted:
-    """Return the machine of that name."""
+def load(session: Session, name: str, *, given: Mapping[str, Value] | None = None) -> Noted:
+    """Return the machine of that name.
+
+    A creation that was killed early has noted no secrets yet: those `given`, or in the environment, do then.
+    """
     store = session.store
     try:
         record = store.load(name)
-        driver = configure(session.registry.driver(record.driver), {**record.options, **store.secrets(name)})
+        kind = session.registry.driver(record.driver)
+        offered = {**from_environment(kind), **(given or {})}
+        known = options(kind) if offered else {}
+        secret = {key: value for key, value in offered.items() if key in known and known[key].secret}
+        driver = configure(kind, {**secret, **record.options, **store.secrets(name)})
     except UnknownMachine as error:
         raise Failed(
             f'Docker machine "{name}" does not exist. Use "docker-machine ls" to list machines. '

@@ -58,12 +58,16 @@ def _removed(session: Session, names: Sequence[str], kept: dict[str, Kept]) -> I
 
     from . import noted
 
+    gone: set[str] = set()
     for name in names:
         there = name in kept or name in session.store.names()
         try:
             if name in kept:
-                release(kept[name])
-                click.echo(kept[name].record.name)
+                # Named twice, by its name and by its id, it goes once.
+                if kept[name].record.id not in gone:
+                    release(kept[name])
+                    gone.add(kept[name].record.id)
+                    click.echo(kept[name].record.name)
             else:
                 _remove(session, name)
         except Exception as error:  # noqa: BLE001  # a stranger's driver may raise anything; the others go all the same
@@ -103,7 +107,6 @@ def _kept(names: Sequence[str]) -> dict[str, Kept]:
                 facts={each.record.id: each.because for each in meant},
                 hint=f"name one by its id: {meant[0].remove}",
             )
-        # Named twice, by its name and by its id, it goes once.
         if meant:
             found[wanted] = meant[0]
     return found

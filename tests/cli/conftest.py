@@ -39,6 +39,11 @@ def pytest_machine_drivers():
                 raise DriverError("The cloud does not know you.")
             super().create(record, seed)
 
+        def destroy(self, record):
+            if self.key != "opensesame":
+                raise DriverError("The cloud does not know you.")
+            super().destroy(record)
+
         def look(self, records):
             if self.slow in [record.name for record in records]:
                 import time

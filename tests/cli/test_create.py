@@ -189,6 +189,23 @@ class TestKilled:
             assert program.store.names() == []
 
 
+@pytest.mark.parametrize("again", ["create", "rm"])
+def test_killed_before_its_secrets_were_noted(program: Program, again: str) -> None:
+    program("create", "-d", "cloud", "web", CLOUD_API_KEY="opensesame")
+    record = program.store.load("web")
+    program.store.save(record.with_(ready=None))
+    (record.directory / "secrets.json").unlink()
+    if again == "create":
+        assert program("create", "-d", "cloud", "--cloud-key", "opensesame", "web").code == 0
+        assert [each.id for each in program.driver.find()] == [program.store.load("web").id]
+        assert program.store.load("web").id != record.id
+    else:
+        assert "does not know you" in program("rm", "-y", "web").err
+        assert program.left == {"web"}
+        assert program("rm", "-y", "web", CLOUD_API_KEY="opensesame").code == 0
+        assert program.left == set()
+
+
 def test_first_creates_at_once_share_one_authority(program: Program, rounds: Callable[[int, int], int]) -> None:
     for turn in range(rounds(12, 1)):
         store = program.store.path.parent / f"store {turn}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,6 +24,20 @@ def missing(name: str) -> str:
         f'Docker machine "{name}" does not exist. Use "docker-machine ls" to list machines. '
         'Use "docker-machine create" to add a new one.\n'
     )
+
+
+@pytest.mark.parametrize("argv", [["ip"], ["url"], ["status"], ["config"], ["--help"]])
+def test_what_is_asked_often_imports_nothing_heavy(program: Program, argv: list[str]) -> None:
+    program.make("default")
+    heavy = ["cryptography", "docker", "filelock", "platformdirs", "pytest", "pytest_machine.machine", "requests"]
+    code = (
+        f"import sys; sys.argv = ['docker-machine', *{argv}]\n"
+        "from pytest_machine.cli import main\n"
+        f"try: main()\nfinally: print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=program.environ, check=True)
+    assert done.stdout.endswith("\n[]\n")
+    assert done.stdout != "[]\n"
 
 
 class TestProgram:
