@@ -167,7 +167,7 @@ class TestRm:
     def test_unknown(self, home: Path) -> None:
         shown = CliRunner().invoke(main, ["rm", "-y", "nix"])
         assert shown.exit_code == 1
-        assert shown.stderr.startswith("Error removing host \"nix\": ")
+        assert shown.stderr.startswith('Error removing host "nix": ')
 
     def test_two_of_one_name(self, inner: pytest.Pytester, left: Left) -> None:
         inner.makepyfile(

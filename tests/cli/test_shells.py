@@ -1,0 +1,113 @@
+"""What ``env`` shows: Docker Machine's texts, letter by letter, and values that no shell takes for something else."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_machine.cli.shells import detect_shell, no_proxy, render_env
+from pytest_machine.errors import UsageError
+
+COMMAND = ("docker-machine", "env", "default")
+SHOWN = {
+    "bash": 'export K="V"\n# Run this command to configure your shell: \n# eval $(docker-machine env default)\n',
+    "fish": 'set -gx K "V";\n# Run this command to configure your shell: \n# eval (docker-machine env default)\n',
+    "powershell": '$Env:K = "V"\n# Run this command to configure your shell: \n'
+    "# & docker-machine env default | Invoke-Expression\n",
+    "cmd": "SET K=V\nREM Run this command to configure your shell: \n"
+    "REM \t@FOR /f \"tokens=*\" %i IN ('docker-machine env default') DO @%i\n",
+    "tcsh": 'setenv K "V";\n: Run this command to configure your shell: \n: eval `docker-machine env default`\n',
+    "emacs": '(setenv "K" "V")\n;; Run this command to configure your shell: \n'
+    ';; (with-temp-buffer (shell-command "docker-machine env default" (current-buffer)) (eval-buffer))\n',
+}
+UNSET = {
+    "bash": "unset K",
+    "fish": "set -e K;",
+    "powershell": "Remove-Item Env:\\\\K",
+    "cmd": "SET K=",
+    "tcsh": "unsetenv K;",
+    "emacs": '(setenv "K" nil)',
+}
+
+
+@pytest.mark.parametrize("shell", SHOWN)
+def test_as_docker_machine_shows_it(shell: str) -> None:
+    assert render_env([("K", "V")], shell=shell, command=COMMAND) == SHOWN[shell]
+    unset = render_env([("K", "")], shell=shell, command=COMMAND, unset=True)
+    assert unset.splitlines()[0] == UNSET[shell]
+
+
+@pytest.mark.parametrize("shell", ["sh", "zsh", "ksh", "never-heard-of"])
+def test_others_are_spoken_to_as_bash(shell: str) -> None:
+    assert render_env([("K", "V")], shell=shell, command=COMMAND) == SHOWN["bash"]
+
+
+@pytest.mark.parametrize("program", ["/opt/my tools/docker-machine", "C:\\tools\\docker-machine.exe"])
+def test_a_program_whose_place_has_spaces_is_quoted(program: str) -> None:
+    assert f'eval $("{program}" env)' in render_env([], shell="bash", command=[program, "env"])
+
+
+@pytest.mark.parametrize("value", ['a"b', "$(touch x)", "`id`", "\\", "$HOME", "a b", "'"])
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+def test_a_value_is_only_a_value(shell: str, value: str, tmp_path: object) -> None:
+    """Told by a real shell."""
+    import shutil
+    import subprocess
+
+    if (program := shutil.which(shell)) is None:
+        pytest.skip(f"no {shell} here")
+    text = render_env([("K", value)], shell=shell, command=COMMAND)
+    done = subprocess.run(
+        [program, "-c", f'{text}\nprintf %s "$K"'], capture_output=True, text=True, check=True, cwd=str(tmp_path)
+    )
+    assert done.stdout == value
+
+
+@pytest.mark.parametrize(
+    ("shell", "shown"),
+    [
+        ("fish", 'set -gx K "\\$x \\"";'),
+        ("powershell", '$Env:K = "`$x `""'),
+        ("tcsh", 'setenv K "\\$x \\"";'),
+        ("emacs", '(setenv "K" "$x \\"")'),
+    ],
+)
+def test_what_is_escaped_elsewhere(shell: str, shown: str) -> None:
+    assert render_env([("K", '$x "')], shell=shell, command=COMMAND).splitlines()[0] == shown
+
+
+def test_cmd_does_not_run_what_is_in_a_value() -> None:
+    assert render_env([("K", "a&b|c")], shell="cmd", command=COMMAND).splitlines()[0] == "SET K=a^&b^|c"
+
+
+@pytest.mark.parametrize(
+    ("environ", "windows", "shell"),
+    [
+        ({"SHELL": "/usr/bin/fish"}, False, "fish"),
+        ({"SHELL": "C:\\Program Files\\Git\\bin\\bash.exe"}, True, "bash"),
+        ({}, True, "cmd"),
+        ({"PSModulePath": "C:\\Users\\me\\Documents\\WindowsPowerShell\\Modules"}, True, "powershell"),
+    ],
+)
+def test_whose_shell(environ: dict[str, str], windows: bool, shell: str) -> None:
+    assert detect_shell(environ, windows=windows) == shell
+
+
+def test_a_shell_that_nothing_tells() -> None:
+    with pytest.raises(UsageError, match="Error: Unknown shell") as caught:
+        detect_shell({})
+    assert caught.value.hint == "docker-machine env --shell bash"
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, ("NO_PROXY", "10.0.0.2")),
+        ({"NO_PROXY": "a,b"}, ("NO_PROXY", "a,b,10.0.0.2")),
+        ({"no_proxy": "a", "NO_PROXY": "b"}, ("no_proxy", "a,10.0.0.2")),
+        ({"no_proxy": "", "NO_PROXY": "b"}, ("NO_PROXY", "b,10.0.0.2")),
+        ({"NO_PROXY": "10.0.0.2,b"}, ("NO_PROXY", "10.0.0.2,b")),
+        ({"NO_PROXY": "10.0.0.20"}, ("NO_PROXY", "10.0.0.20,10.0.0.2")),
+    ],
+)
+def test_no_proxy(environ: dict[str, str], expected: tuple[str, str]) -> None:
+    assert no_proxy(environ, "10.0.0.2") == expected
