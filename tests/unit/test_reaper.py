@@ -410,6 +410,7 @@ class TestTrouble:
         by_hand = make("by-hand")
         code = f"""
 import os, time
+import filelock, platformdirs, uuid  # what is imported late could not be read any more
 from pathlib import Path
 from pytest_machine.model import Record, Id
 from pytest_machine.verdict import Judge
