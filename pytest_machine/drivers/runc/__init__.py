@@ -26,7 +26,7 @@ from pytest_machine.owner import cache_dir
 from . import cgroups, guest, incidents, kernel, network, preload, storage, traces
 from .command import installed, run
 from .life import RUNTIME, Shape, launch, process, shut
-from .places import RUN, Place, make_passable, tags, write
+from .places import Place, tags, write
 
 _PROGRAMS = {"runc": "runc", "ip": "iproute2", "nft": "nftables", "nsenter": "util-linux", "mkfs.ext4": "e2fsprogs"}
 
@@ -269,22 +269,16 @@ def _check_user_namespaces() -> None:
     release = os.uname().release
     if tuple(int(part) for part in release.split("-")[0].split(".")[:2]) < (5, 19):
         _refuse_user_namespaces(f"overlayfs takes idmapped layers since Linux 5.19, this is {release}")
-    make_passable(RUN)
-    probe = RUN / f".probe-{os.getpid()}"
-    probe.mkdir(exist_ok=True)
     source = _existing(cache_dir())
     try:
         with kernel.namespaces(network.UID_BASE, network.UID_COUNT) as holder:
             descriptor = os.open(f"/proc/{holder}/ns/user", os.O_RDONLY)
             try:
-                kernel.mount_idmapped(source, probe, descriptor)
+                kernel.try_idmapped(source, descriptor)
             finally:
                 os.close(descriptor)
     except (OSError, DriverError) as error:
         _refuse_user_namespaces(f"{source}: {error}")
-    finally:
-        kernel.unmount(probe)
-        probe.rmdir()
 
 
 def _existing(folder: Path) -> Path:

@@ -56,13 +56,26 @@ def mount_idmapped(source: Path, target: Path, userns: int) -> None:
 
     Raises `OSError`: the kernel or the file system of `source` cannot.
     """
+    with _shifted(source, userns) as tree:
+        _syscall(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
+
+
+def try_idmapped(source: Path, userns: int) -> None:
+    """Raise `OSError` unless `mount_idmapped` could; nothing is mounted anywhere that could be left."""
+    with _shifted(source, userns):
+        pass
+
+
+@contextlib.contextmanager
+def _shifted(source: Path, userns: int) -> Iterator[int]:
+    """Yield a mount that is nowhere yet; it goes with its descriptor unless it was moved to a place."""
     tree = _syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(source), ctypes.c_uint(_OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC))
     try:
         wanted = _MountAttr(_MOUNT_ATTR_IDMAP | _MOUNT_ATTR_RDONLY, 0, 0, userns)
         _syscall(
             _MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, ctypes.byref(wanted), ctypes.c_size_t(ctypes.sizeof(wanted))
         )
-        _syscall(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
+        yield tree
     finally:
         os.close(tree)
 
