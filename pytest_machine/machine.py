@@ -32,7 +32,7 @@ from .driver import (
 from .errors import NotRunning, Unsupported
 from .model import Address, Id, Network, Record, Result, Spec, State, names
 from .options import configure
-from .plugins import Registry
+from .plugins import Registry, another
 from .ssh import SshConnection
 from .store import Store, write
 from .waiting import NotYet, wait
@@ -421,10 +421,11 @@ class Machine:
     def _can(self, ability: Callable[..., T]) -> T:
         need, protocol = next((need, each) for need, each in CAPABILITIES.items() if each is ability)
         if not isinstance(self.driver, protocol):
+            having = self._registry.having(need)
             raise Unsupported(
                 f"The driver '{self.record.driver}' does not have '{need}'.",
-                facts={"drivers that have it": names(self._registry.having(need))},
-                hint="choose another: --machine-driver NAME",
+                facts={"drivers that have it": names(having)},
+                hint=another(having, need),
             )
         return cast("T", self.driver)
 

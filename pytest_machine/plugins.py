@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 import pluggy
@@ -24,6 +24,8 @@ _BUILT_IN: Mapping[str, str] = {"runc": "pytest_machine.drivers.runc:RuncDriver"
 
 DEFAULT_ORDER = ("runc", "docker", "rootless", "qemu", "virtualbox")
 """Which drivers a newcomer gets, safest first among those that ask for no rights (docs/design.md)."""
+
+_REMEDY = "do without what is lacking, or name a driver that has it: --machine-driver=NAME (see pytest-machine doctor)"
 
 
 class Registry:
@@ -87,7 +89,7 @@ class Registry:
                 remedy = remedy or error.hint
                 continue
             return driver
-        raise DriverUnavailable("No driver can make a machine here.", facts=reasons, hint=remedy or "pip install one")
+        raise DriverUnavailable("No driver can make a machine here.", facts=reasons, hint=remedy or _REMEDY)
 
     def having(self, need: str) -> list[str]:
         """Return the names of the drivers that have a capability or isolation with their default options."""
@@ -110,12 +112,20 @@ class Registry:
         daemon.files(spec.engine)
         needed = spec.needs | ({"networks"} if spec.networks else set())
         for need in missing(driver, needed):
+            having = self.having(need)
             raise Unsupported(
                 f"The driver '{spec.driver}' does not have '{need}'.",
-                facts={"drivers that have it": names(self.having(need))},
-                hint="choose another: --machine-driver NAME",
+                facts={"drivers that have it": names(having)},
+                hint=another(having, need),
             )
         return driver
+
+
+def another(having: Sequence[str], need: str) -> str:
+    """Return the hint for a driver that lacks what these others have."""
+    if not having:
+        return f"do without '{need}', or pip install a driver that has it"
+    return f"choose one that has it: @pytest.mark.machine(driver='{having[0]}'), or --machine-driver={having[0]}"
 
 
 def _installed() -> Iterator[tuple[str, object]]:
