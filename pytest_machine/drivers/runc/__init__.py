@@ -61,7 +61,7 @@ class RuncDriver:
         if sys.platform != "linux":
             raise DriverUnavailable("The driver 'runc' needs Linux.", hint="choose another: pytest-machine doctor")
         if os.geteuid() != 0:
-            raise DriverUnavailable("The driver 'runc' needs root.", hint="sudo -E pytest ...")
+            raise DriverUnavailable("The driver 'runc' needs root.", hint=f"sudo {sys.executable} -m pytest ...")
         absent = [program for program in _PROGRAMS if not installed(program)]
         if absent:
             packages = " ".join(sorted({_PROGRAMS[program] for program in absent}))

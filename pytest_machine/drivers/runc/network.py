@@ -117,7 +117,7 @@ def ledger() -> Ledger:
         raise StoreError(
             "The ledger of this host's machines cannot be read.",
             facts={"file": path, "reason": error},
-            hint=f"pytest-machine prune --all; rm {path}",
+            hint=f"when no tests run: rm {path} && pytest-machine prune",
         ) from error
 
 
@@ -161,10 +161,12 @@ def _bridge_for(book: Ledger, subnet: str | None) -> Bridge:
             wanted = ipaddress.IPv4Network(subnet)
         except ValueError as error:
             raise BadSpec(
-                f"'{subnet}' is no subnet.", facts={"reason": error}, hint="subnet='10.213.0.0/20'"
+                f"'{subnet}' is no subnet.", facts={"reason": error}, hint="options={'subnet': '10.213.0.0/20'}"
             ) from error
         if wanted.prefixlen > 29:
-            raise BadSpec(f"The subnet '{subnet}' has no room for machines.", hint="subnet='10.213.0.0/24'")
+            raise BadSpec(
+                f"The subnet '{subnet}' has no room for machines.", hint="options={'subnet': '10.213.0.0/24'}"
+            )
     for bridge in book.bridges.values():
         if bridge.network is None and (subnet is None or bridge.range == wanted):
             return bridge
