@@ -278,7 +278,7 @@ def _own(path: Path) -> Image:
         raise UsageError(
             f"The directory '{path}' is no machine image.",
             facts={"missing": path / INIT.lstrip("/")},
-            hint="copy one to start from: cp -a --reflink=auto TREE-OF-`pytest-machine image ls` " + str(path),
+            hint=f"copy one to start from (pytest-machine image ls shows its PATH): cp -aT --reflink=auto PATH {path}",
         )
     return Image(suite="", digest="", path=path)
 

@@ -14,6 +14,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -107,7 +108,7 @@ def check(directory: Path) -> None:
     if getattr(os, "geteuid", lambda: 1)() != 0:
         raise DriverUnavailable(
             "A machine image can be built by 'root' only.",
-            hint="sudo pytest-machine image build, then run the tests as root",
+            hint=f"sudo {sys.executable} -m pytest_machine image build, then run the tests as root",
         )
     if shutil.which("mmdebstrap") is None:
         raise DriverUnavailable(
