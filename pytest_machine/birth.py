@@ -223,7 +223,7 @@ def born(unborn: Unborn, bearing: Errand[Record]) -> Record:
                 "waited": f"{time.monotonic() - begun:.1f} s",
                 "last seen": "the driver was still making it; it is destroyed when that ends",
             },
-            hint="allow it more: @pytest.mark.machine(timeout=600), or see what the driver waits for: "
+            hint="allow it more: @pytest.mark.machine(timeout=600), or see whether the driver can work here: "
             "pytest-machine doctor",
         )
     return bearing.result()
@@ -413,7 +413,7 @@ def _watching(check: Callable[[], str], driver: Driver, record: Record) -> Calla
                     raise DriverError(
                         f"The machine '{record.name}' ended while it booted.",
                         facts={"state": state},
-                        hint="its console says why",
+                        hint="its console says why: see 'console' in the report, or machine.console()",
                     ) from None
                 _expect_engine(driver, record)
             raise

@@ -302,5 +302,5 @@ def _unusable(path: Path, reason: object) -> StoreError:
     return StoreError(
         f"The file '{path.name}' of the certificate authority cannot be used.",
         facts={"path": path, "reason": reason},
-        hint=f"move '{path.parent}' away: a new authority is made, and its machines need: regenerate-certs",
+        hint=f"move '{path.parent}' away: a new authority is made, and machines of the old one have to be made again",
     )
