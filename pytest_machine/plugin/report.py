@@ -126,5 +126,5 @@ def summary(tally: Tally, left: list[str], kept: Sequence[Kept] = ()) -> list[st
     if tally.stay:
         until = time.strftime("%H:%M", time.localtime(min(tally.stay.values())))
         lines.append(f"{len(tally.stay)} stays for later runs: {', '.join(tally.stay)}, until {until}")
-        lines.append("hint: pytest-machine prune --all removes it now")
+        lines.append("hint: pytest-machine prune --all removes it now, with all that was kept or made by hand")
     return lines
