@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from . import store
 from .model import Record
@@ -71,17 +70,18 @@ def because_of(record: Record) -> str | None:
     return None if found is None else found.because
 
 
-def of_run(directory: Path) -> list[Kept]:
-    """Return what is kept of the run whose directory this is, in the order in which it was made."""
-    records = [record for each in stores(directory) for record in each.records()]
-    found = [kept for record in records if (kept := _read(record)) is not None]
-    return sorted(found, key=lambda kept: kept.record.created)
+def among(found: Iterable[store.Store]) -> list[Kept]:
+    """Return what is kept of the machines in these stores, in the order in which it was made."""
+    records = [record for each in found for record in each.records()]
+    there = [kept for record in records if (kept := _read(record)) is not None]
+    return sorted(there, key=lambda kept: kept.record.created)
 
 
-def everywhere() -> Iterator[Kept]:
-    """Return what is kept of all runs of this user."""
-    for directory in sorted((state_dir() / "runs").glob("[!.]*")):
-        yield from of_run(directory)
+def everywhere() -> list[Kept]:
+    """Return what is kept of all runs of this user, and of what waits for later runs."""
+    runs = [each for directory in sorted((state_dir() / "runs").glob("[!.]*")) for each in stores(directory)]
+    shelf = [store.Store(place) for place in sorted((state_dir() / "shelf").glob("*-*")) if place.is_dir()]
+    return among([*runs, *shelf])
 
 
 def _read(record: Record) -> Kept | None:

@@ -100,7 +100,7 @@ def watch(run: Run, *, registry: Registry) -> None:
     Raises `StoreError` where the run's directory cannot be written to: without its reaper, a run makes no machine.
     """
     try:
-        _note_drivers(run.directory, registry)
+        note_drivers(run.directory, registry)
     except OSError as error:
         raise StoreError(
             "The run cannot be noted, so no machine is made.",
@@ -152,8 +152,8 @@ def _start(directory: Path) -> None:
     process.returncode = 0
 
 
-def _note_drivers(directory: Path, registry: Registry) -> None:
-    """Note where the drivers come from that a conftest added: the reaper loads none, and must import them."""
+def note_drivers(directory: Path, registry: Registry) -> None:
+    """Note where the drivers come from that a conftest added: whoever destroys loads none, and must import them."""
     known = {
         name: [cls.__module__, cls.__qualname__, str(getattr(sys.modules.get(cls.__module__), "__file__", "") or "")]
         for name, cls in registry.added().items()
@@ -476,7 +476,8 @@ def release(kept: Kept) -> None:
     The driver may be one of a conftest that is not loaded here.
     """
     record = kept.record
-    directory = record.store.parent
+    # A shared machine that waits for later runs has its drivers noted in its own place.
+    directory = record.store if (record.store / _DRIVERS).exists() else record.store.parent
     registry = _registry(directory)
     Machine.load(record.name, store=Store(record.store), registry=registry).destroy()
     driver = registry.driver(record.driver)()
@@ -486,7 +487,7 @@ def release(kept: Kept) -> None:
         for network in driver.find_networks():
             if network.lab == record.lab and network.store == record.store:
                 driver.remove_network(network)
-    if not alive(directory) and not any(store.names() for store in stores(directory)):
+    if directory != record.store and not alive(directory) and not any(store.names() for store in stores(directory)):
         owner.remove(directory)
 
 

@@ -17,11 +17,12 @@ import hmac
 import itertools
 import json
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from filelock import FileLock
 
+from .kept import because_of
 from .model import Record
 from .owner import Run, alive, state_dir
 from .store import Store, write
@@ -46,28 +47,34 @@ class Shelf:
                 write(salt, secrets.token_bytes(32), durable=False)
             return hmac.new(salt.read_bytes(), "\0".join(made_of).encode(), hashlib.sha256).hexdigest()[:16]
 
-    def claim(self, key: str, run: Run, *, by: str = "") -> Store:
+    def claim(self, key: str, run: Run, *, by: str = "", withdrawn: Callable[[Store], bool] = lambda _: False) -> Store:
         """Return the place of machines with that key which the run has from now on, for as long as it lives.
 
-        The same again for the same run, and for one of its processes alone when it says who it is. Whether machines are
-        there, and are any good, is for the caller to see.
+        The same again for the same run, and for one of its processes alone when it says who it is, unless it is
+        `withdrawn`. A place where somebody keeps a machine on purpose is nobody else's. Whether machines are there, and
+        are any good, is for the caller to see.
         """
         mine = {"run": str(run.directory), "by": by}
         with self._lock():
             for place in self._places(key):
-                if _claim(place) == mine:
+                if _claim(place) == mine and not withdrawn(Store(place)):
                     return Store(place)
             for number in itertools.count():
                 place = self.path / f"{key}-{number}"
-                if not _lives(_claim(place)):
+                if not (_lives(_claim(place)) or _kept(Store(place))):
                     place.mkdir(mode=0o700, exist_ok=True)
                     write(place / _CLAIM, json.dumps(mine).encode())
                     return Store(place)
         raise AssertionError("numbers do not end")
 
     def free(self) -> list[Store]:
-        """Return the places that no living run has."""
-        return [Store(place) for place in self._places() if not _lives(_claim(place))]
+        """Return the places that no living run has, and where nothing is kept on purpose."""
+        places = [Store(place) for place in self._places() if not _lives(_claim(place))]
+        return [store for store in places if not _kept(store)]
+
+    def stores(self, run: Path | None = None) -> list[Store]:
+        """Return the places that were last a run's, by its directory; all of them when none is named."""
+        return [Store(place) for place in self._places() if run is None or _claim(place).get("run") == str(run)]
 
     def take(self, store: Store, run: Run) -> bool:
         """Claim a place that is free, whatever its key; return whether it still was."""
@@ -90,6 +97,10 @@ class Shelf:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         with FileLock(self.path / ".lock", is_singleton=True).acquire(poll_interval=0.01):
             yield
+
+
+def _kept(store: Store) -> bool:
+    return any(because_of(record) is not None for record in store.records())
 
 
 def user(place: Path) -> str:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pytest_machine.machine import Machine
     from pytest_machine.memory import Ledger
     from pytest_machine.owner import Run
+    from pytest_machine.store import Store
 
     from .births import Births
     from .heartbeat import Heartbeat
@@ -248,7 +249,7 @@ class Keeper:
             if not self.worker:  # a worker's store is the other workers' too
                 self._sweep(run)
                 self.journal.gather(run.directory)
-                self.kept = kept.of_run(run.directory)
+                self.kept = kept.among([*run.stores, *self._shelved(run)])
         finally:
             self._run = None
             self._labs.clear()
@@ -261,6 +262,12 @@ class Keeper:
             if not self.worker:
                 self._tidy()
             self._restore()
+
+    @staticmethod
+    def _shelved(run: Run) -> list[Store]:
+        from pytest_machine.shelf import Shelf
+
+        return Shelf().stores(run.directory)
 
     @staticmethod
     def _tidy() -> None:

@@ -103,8 +103,7 @@ class Looking:
             item.stash[_OUTCOME] = "failed"
             if self._settings.keep == "failed":
                 for use in uses:
-                    if use.machine.record.run:  # the others wait for the next run anyhow
-                        kept.keep(use.machine.record, f"{item.nodeid} failed")
+                    kept.keep(use.machine.record, f"{item.nodeid} failed")
             self._show(item, report, [use.machine for use in uses])
         elif report.skipped:
             item.stash[_OUTCOME] = "skipped"

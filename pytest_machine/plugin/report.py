@@ -18,6 +18,7 @@ from .fixtures import uses_machine
 from .journal import Journal, times
 from .keeper import Keeper, Tally
 from .looking import Looking
+from .turns import label
 
 if TYPE_CHECKING:
     from pytest_machine.kept import Kept
@@ -123,8 +124,10 @@ def summary(tally: Tally, left: list[str], kept: Sequence[Kept] = ()) -> list[st
         lines += [f"  {command}" for command in (each.ssh, each.docker, each.remove) if command]
     if not (left or kept):
         lines.append("none is left")
-    if tally.stay:
-        until = time.strftime("%H:%M", time.localtime(min(tally.stay.values())))
-        lines.append(f"{len(tally.stay)} stays for later runs: {', '.join(tally.stay)}, until {until}")
+    # A worker that had it before the test that failed on another does not know that it is kept.
+    stay = {name: until for name, until in tally.stay.items() if name not in {label(each.record) for each in kept}}
+    if stay:
+        until = time.strftime("%H:%M", time.localtime(min(stay.values())))
+        lines.append(f"{len(stay)} stays for later runs: {', '.join(stay)}, until {until}")
         lines.append("hint: pytest-machine prune --all removes it now, with all that was kept or made by hand")
     return lines

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_machine.errors import DriverError, EngineFailed, MachineError
-from pytest_machine.model import Spec, State
+from pytest_machine.kept import because_of
+from pytest_machine.model import Record, Spec, State
 from pytest_machine.store import Store, write
 
 if TYPE_CHECKING:
@@ -124,9 +125,12 @@ class Shared:
 
     def _made(self, teardown: Sequence[str]) -> Lab:
         from pytest_machine.lab import Lab
+        from pytest_machine.reaper import note_drivers
 
         self._write(state="making")
         end(self.store, self._keeper)
+        if self.stays:  # whoever removes it one day knows nothing of this suite's conftests
+            note_drivers(self.store.path, self._keeper.choice.registry)
         expires = None if self._ttl is None else time.time() + self._ttl
         lab = Lab(store=self.store, registry=self._keeper.choice.registry, run=self._owner, expires=expires,
                   witness=self._keeper.births)  # fmt: skip
@@ -209,10 +213,14 @@ class Turns:
         """Return the lab that stays for the next run; `alone`: no other worker of this run has it."""
         from pytest_machine.shelf import Shelf
 
+        def withdrawn(store: Store) -> bool:
+            return self._keeper.withdrew(store.records())
+
         key = f"{_digest(self._keeper, specs)}{'-alone' if alone else ''}"
-        if key not in self._known:
+        if key not in self._known or withdrawn(self._known[key].store):
             run = self._keeper.run
-            store = Shelf().claim(_digest(self._keeper, specs), run, by=self._keeper.worker if alone else "")
+            by = self._keeper.worker if alone else ""
+            store = Shelf().claim(_digest(self._keeper, specs), run, by=by, withdrawn=withdrawn)
             self._known[key] = Shared(self._keeper, store, specs, owner="", ttl=self._ttl)
         return self._known[key]
 
@@ -220,10 +228,10 @@ class Turns:
         """Return the machines that this process leaves on the shelf, by place, and when their time is over."""
         labs = [shared.store for shared in self._known.values() if shared.stays]
         return {
-            f"{record.name} ({store.path.name})": record.expires
+            label(record): record.expires
             for store in labs
             for record in store.records()
-            if record.ready is not None and record.expires is not None
+            if record.ready is not None and record.expires is not None and because_of(record) is None
         }
 
     def clear_shelf(self, *, everything: bool = False) -> None:
@@ -240,6 +248,11 @@ class Turns:
                 going = [record for record in store.records() if everything or _over(record.expires)]
                 if going and shelf.take(store, self._keeper.run):
                     end(store, self._keeper)
+
+
+def label(record: Record) -> str:
+    """Return what a machine that stays for later runs is called at the end of a run."""
+    return f"{record.name} ({record.store.name})"
 
 
 def _over(expires: float | None) -> bool:

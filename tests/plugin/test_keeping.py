@@ -17,6 +17,7 @@ from pytest_machine import kept, reaper, verdict
 from pytest_machine.cli import main
 from pytest_machine.engine import ping
 from pytest_machine.model import Record
+from pytest_machine.owner import stores
 from pytest_machine.plugins import Registry
 from pytest_machine.testing.fake import FakeDriver
 
@@ -72,7 +73,7 @@ def test_failed(inner: pytest.Pytester, left: Left, home: Path) -> None:
     assert set(said) == {"bad", "beside"}
     assert all("kept on purpose" in why for why in said.values())
     assert len(left()) == 2
-    for each in kept.of_run(directory):
+    for each in kept.among(stores(directory)):
         assert each.record.address is not None
         assert ping(each.record.address, certs=each.record.directory)
     shown = CliRunner().invoke(main, ["rm", "bad", ids["beside"]])

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_machine.kept import everywhere as kept_everywhere
+from pytest_machine.store import Store
 from pytest_machine.testing.fake import FakeDriver
 
 from .conftest import Left, Log, Run
@@ -269,6 +271,74 @@ class TestRuns:
             inner.runpytest_subprocess("-n", "2").assert_outcomes(passed=8)
         assert len(ids(log())) == len(left()) == 1
         assert all(entry["found"] == [] for entry in log())
+
+    @pytest.mark.parametrize("workers", [(), ("-n", "2", "--dist=loadscope")])
+    def test_one_of_a_failed_test_is_kept(
+        self, inner: pytest.Pytester, log: Log, left: Left, workers: tuple[str, ...]
+    ) -> None:
+        """It stays as it is, for nobody else; further tests and runs have another."""
+        inner.makepyfile(
+            ONE.format(image="x", seconds=0).replace("test_it", "test_bad")
+            + "    assert 0\n"
+            + ONE.format(image="x", seconds=0).replace("test_it", "test_good")
+        )
+        result = inner.runpytest_subprocess("--machine-keep=failed", *workers)
+        result.assert_outcomes(passed=1, failed=1)
+        result.stdout.fnmatch_lines(
+            ["kept: 'machine' (fake *): *::test_bad failed", "  pytest-machine rm *", "1 stays for later runs: *"]
+        )
+        (kept,) = [each for each in kept_everywhere() if "test_bad" in each.because]
+        assert len(left()) == 2
+        inner.makepyfile(ONE.format(image="x", seconds=0))
+        inner.runpytest_subprocess().assert_outcomes(passed=1)
+        assert log()[-1]["id"] != kept.record.id
+        assert len(left()) == 2
+        for record in left():  # the time of both is over
+            Store(record.store).save(Store(record.store).load(record.name).with_(expires=1.0))
+        inner.makepyfile("def test_it(machine): ...")
+        inner.runpytest_subprocess().assert_outcomes(passed=1)
+        assert [record.id for record in left()] == [kept.record.id]
+        # Somebody who has never heard of this suite's conftest removes it.
+        done = subprocess.run([sys.executable, "-m", "pytest_machine", "rm", kept.record.id], check=False, cwd="/")
+        assert done.returncode == 0
+        assert left() == []
+        assert kept_everywhere() == []
+
+    def test_one_that_another_worker_had_before_is_kept(self, inner: pytest.Pytester, left: Left) -> None:
+        inner.makepyfile(
+            test_good="""
+            import pytest
+
+            @pytest.mark.machine(reuse="runs", image="x")
+            def test_it(machine): ...
+            """,
+            test_bad="""
+            import time
+
+            import pytest
+
+            @pytest.mark.machine(reuse="runs", image="x")
+            def test_it(request):
+                time.sleep(2)
+                request.getfixturevalue("machine")
+                assert 0
+            """,
+        )
+        result = inner.runpytest_subprocess("--machine-keep=failed", "-n", "2", "--dist=loadfile")
+        result.assert_outcomes(passed=1, failed=1)
+        result.stdout.fnmatch_lines(["1 machine made: *", "kept: 'machine' (fake *): *::test_it failed"])
+        result.stdout.no_fnmatch_line("*stays for later runs*")
+        assert len(left()) == 1
+
+    def test_always(self, inner: pytest.Pytester, log: Log, left: Left) -> None:
+        inner.makepyfile(ONE.format(image="x", seconds=0))
+        for _ in range(2):
+            result = inner.runpytest_inprocess("--machine-keep=always")
+            result.assert_outcomes(passed=1)
+            result.stdout.no_fnmatch_line("*stays for later runs*")
+        inner.runpytest_inprocess().assert_outcomes(passed=1)
+        assert len(ids(log())) == len(left()) == 3
+        assert len(kept_everywhere()) == 2
 
     def test_past_its_time_it_is_replaced(self, inner: pytest.Pytester, log: Log, left: Left) -> None:
         inner.makepyfile(ONE.format(image="x", seconds=0))
