@@ -7,6 +7,7 @@ machine and no SSH round trip is needed; if anything goes wrong, all of it is ta
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import threading
@@ -16,13 +17,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import certs, daemon, engine, preloads, ssh
-from .driver import Driver, SupportsConsole, SupportsPower, SupportsPreload, SupportsReserve
+from .driver import Driver, SupportsAdoption, SupportsConsole, SupportsPower, SupportsPreload, SupportsReserve
 from .errand import Errand, wait_all
 from .errors import CleanupFailed, DriverError, EngineFailed, StoreError, WaitTimeout
-from .model import Address, Engine, Record, Seed, SeedFile, Spec, State, new_id
+from .model import Access, Address, Engine, Record, Seed, SeedFile, Spec, State, new_id
 from .options import options
 from .owner import host_id
 from .plugins import Registry
+from .provisioner import ENGINE_PORT, Wanted
 from .store import Store, write
 from .waiting import NotYet, wait
 
@@ -33,6 +35,8 @@ KNOWN_HOSTS = "known_hosts"
 _LOADED = "loaded.json"
 HOSTS = "hosts"
 """The machine's ``/etc/hosts``, as it should be."""
+CLIENT_FILES = ("ca.pem", "cert.pem", "key.pem")
+"""What a client of the machine's engine needs, as ``DOCKER_CERT_PATH`` wants it."""
 ENGINE_FILES = {"ca.pem": 0o644, "server-key.pem": 0o600, "server.pem": 0o644}
 """What the daemon reads from ``/etc/docker``, with modes; the image's init starts dockerd when it sees the last one."""
 
@@ -49,6 +53,9 @@ _MAKING = 3600.0
 # Seconds beyond the deadline that a creation gets to say by itself what it was waiting for, before it is given up.
 _LATE = 1.0
 
+# Seconds within which the SSH of a machine that was there before us must answer.
+_ADOPTED = 20.0
+
 # Seconds that machines on their way get, at Ctrl-C, to come and be destroyed; a local driver needs one or two.
 _PATIENCE = 4.0
 
@@ -58,6 +65,9 @@ class Witness:
 
     def phase(self, record: Record, what: str, begun: float, ended: float) -> None:
         """Hear that a part of the birth is over: ``creating`` or ``waiting`` (for Docker); Unix times."""
+
+    def step(self, record: Record, text: str) -> None:
+        """Hear what is done to a machine over SSH, before it begins; in a sentence."""
 
     def failed(self, record: Record, driver: Driver, error: BaseException) -> None:
         """Look at what there is of a machine that could not be made: when this returns, it is destroyed."""
@@ -69,6 +79,7 @@ class Unborn:
 
     record: Record
     driver: Driver
+    registry: Registry
     deadline: float
     """When it must be ready, by `time.monotonic`."""
     engine: Engine = field(default_factory=Engine)
@@ -101,6 +112,8 @@ def note(
         networks=spec.networks,
         preload=key,
         engine=daemon.public(spec.engine),
+        install_url=spec.install_url,
+        tls_sans=spec.tls_sans,
         created=time.time(),
         expires=expires,
     )
@@ -114,7 +127,7 @@ def note(
     except BaseException as error:
         undo(record, driver, store=store, because=error)
         raise
-    return Unborn(record, driver, deadline, spec.engine, () if key else wanted)
+    return Unborn(record, driver, registry, deadline, spec.engine, () if key else wanted)
 
 
 _unkept: set[str] = set()
@@ -249,11 +262,13 @@ def _bear(unborn: Unborn, *, store: Store, names: Mapping[str, str], witness: Wi
     try:
         with store.lock(record.name):
             begun = time.time()
-            seed = plan(record, store=store, names=names, settings=unborn.engine)
+            seed = plan(record, driver, store=store, names=names, settings=unborn.engine)
             driver.create(record, seed)
             created = time.time()
             witness.phase(record, "creating", begun, created)
-            record = settle(record, driver, store=store, deadline=unborn.deadline)
+            record = settle(
+                record, driver, store=store, registry=unborn.registry, deadline=unborn.deadline, witness=witness
+            )
             if asked := [source.asked for source in unborn.loaded]:
                 write(record.directory / _LOADED, json.dumps(asked).encode(), durable=False)
                 load(record)
@@ -283,8 +298,13 @@ def load(record: Record) -> None:
             ) from error
 
 
-def plan(record: Record, *, store: Store, names: Mapping[str, str], settings: Engine) -> Seed:
+def plan(record: Record, driver: Driver, *, store: Store, names: Mapping[str, str], settings: Engine) -> Seed:
     """Return what the machine is born with; its keys and certificates are in its directory from here on."""
+    for path, file in daemon.files(settings).items():
+        write(record.directory / Path(path).name, file.content, mode=file.mode, durable=False)
+    if isinstance(driver, SupportsAdoption):
+        _adopt(record, driver.access(record), store=store)
+        return seed(record)
     login, login_public = ssh.new_key(f"pytest-machine {record.name}")
     host_key, host_key_public = ssh.new_key(record.name)
     write(record.directory / KEY, login.encode(), durable=False)
@@ -292,18 +312,33 @@ def plan(record: Record, *, store: Store, names: Mapping[str, str], settings: En
     write(record.directory / HOST_KEY, host_key.encode(), durable=False)
     write(record.directory / f"{HOST_KEY}.pub", f"{host_key_public}\n".encode(), mode=0o644, durable=False)
     write_hosts(record, names)
-    for path, file in daemon.files(settings).items():
-        write(record.directory / Path(path).name, file.content, mode=file.mode, durable=False)
     if record.address is not None:
         certify(record, record.address, store=store)
         ssh.pin(record.directory / KNOWN_HOSTS, record.address, host_key_public)
     return seed(record)
 
 
+def _adopt(record: Record, access: Access, *, store: Store) -> None:
+    """Note how a machine is entered that was there before us: it has a login and a host key of its own."""
+    try:
+        if access.key is not None:
+            write(record.directory / KEY, access.key.read_bytes(), durable=False)
+        if access.certs is None:
+            certs.Authority.ensure(store.certificates).copy_client(record.directory)
+        else:
+            for name in CLIENT_FILES:
+                write(record.directory / name, (access.certs / name).read_bytes(), durable=False)
+    except FileNotFoundError as error:
+        raise DriverError(
+            f"The machine '{record.name}' cannot be entered: there is no file '{error.filename}'.",
+            hint="look at the paths among its driver's options",
+        ) from error
+
+
 def seed(record: Record) -> Seed:
     """Return what the machine was born with, from its directory: the same keys and certificates, its names of today."""
     directory = record.directory
-    files = {"/etc/hosts": SeedFile((directory / HOSTS).read_bytes())}
+    files = {"/etc/hosts": SeedFile((directory / HOSTS).read_bytes())} if (directory / HOSTS).exists() else {}
     for path, mode in daemon.FILES.items():
         if (kept := directory / Path(path).name).exists():
             files[path] = SeedFile(kept.read_bytes(), mode)
@@ -311,11 +346,16 @@ def seed(record: Record) -> Seed:
         files |= engine_files(directory)
     return Seed(
         hostname=record.name,
-        authorized_key=(directory / f"{KEY}.pub").read_text().strip(),
-        host_key=(directory / HOST_KEY).read_text(),
-        host_key_public=(directory / f"{HOST_KEY}.pub").read_text().strip(),
+        authorized_key=_text(directory / f"{KEY}.pub").strip(),
+        host_key=_text(directory / HOST_KEY),
+        host_key_public=_text(directory / f"{HOST_KEY}.pub").strip(),
         files=files,
     )
+
+
+def _text(path: Path) -> str:
+    """Return what a file says; one that was there before us has neither our login nor our host key."""
+    return path.read_text() if path.exists() else ""
 
 
 def write_hosts(record: Record, names: Mapping[str, str]) -> bytes:
@@ -336,7 +376,7 @@ def hosts(record: Record, names: Mapping[str, str]) -> str:
 def certify(record: Record, address: Address, *, store: Store) -> None:
     """Write a server's pair for the address, and the client's, into the machine's directory."""
     authority = certs.Authority.ensure(store.certificates)
-    pair = authority.issue_server(name=record.name, hosts=[address.ip, record.name])
+    pair = authority.issue_server(name=record.name, hosts=[address.ip, record.name, *record.tls_sans])
     authority.copy_client(record.directory)
     write(record.directory / "server.pem", pair.cert, mode=0o644, durable=False)
     write(record.directory / "server-key.pem", pair.key, mode=0o600, durable=False)
@@ -349,20 +389,33 @@ def engine_files(directory: Path) -> dict[str, SeedFile]:
     }
 
 
-def settle(record: Record, driver: Driver, *, store: Store, deadline: float) -> Record:
+def settle(
+    record: Record,
+    driver: Driver,
+    *,
+    store: Store,
+    registry: Registry,
+    deadline: float,
+    witness: Witness | None = None,
+) -> Record:
     """Wait until a machine that was powered on is ready; return its record, saved as such.
 
-    An address that nobody knew before, or that has changed, gets its certificates now, over SSH.
+    An address that nobody knew before, or that has changed, and a certificate that has not long to go get it new ones
+    now, over SSH; so does Docker itself where the machine came without.
     """
+    heard = witness or Witness()
+    adopted = driver.access(record) if isinstance(driver, SupportsAdoption) else None
     address = wait(
         lambda: _located(driver, record), f"An address of '{record.name}'", timeout=_left(deadline), longest=5
     )
-    if address != record.address or not (record.directory / "server.pem").exists():
-        record = record.with_(address=address)
-        certify(record, address, store=store)
-        public = (record.directory / f"{HOST_KEY}.pub").read_text().strip()
-        ssh.pin(record.directory / KNOWN_HOSTS, address, public)
-        _plant(record, address, deadline)
+    before, record = record.address, record.with_(address=address)
+    if adopted is not None and not adopted.provision:
+        return _ready(record, store=store)
+    if before is None or before.ip != address.ip or not certs.lasts(record.directory / "server.pem"):
+        _certify_over_ssh(record, driver, store=store, registry=registry, deadline=deadline, witness=heard)
+    elif before != address:
+        _pin(record)
+    heard.step(record, "Checking connection to Docker...")
     wait(
         _watching(lambda: engine.ping(address, certs=record.directory), driver, record),
         f"Docker on '{record.name}'",
@@ -370,22 +423,69 @@ def settle(record: Record, driver: Driver, *, store: Store, deadline: float) -> 
         every=0.005,
         longest=0.25,
     )
+    return _ready(record, store=store)
+
+
+def _ready(record: Record, *, store: Store) -> Record:
     record = record.with_(ready=time.time())
     store.save(record)
     return record
 
 
-def _plant(record: Record, address: Address, deadline: float) -> None:
-    connection = ssh.SshConnection(address, key=record.directory / KEY, known_hosts=record.directory / KNOWN_HOSTS)
+def _certify_over_ssh(
+    record: Record, driver: Driver, *, store: Store, registry: Registry, deadline: float, witness: Witness
+) -> None:
+    """Give a machine that runs certificates for its address, and Docker if it has none."""
+    assert record.address is not None  # it was just seen
+    adopted = isinstance(driver, SupportsAdoption)
+    certify(record, record.address, store=store)
+    _pin(record)
     try:
-        wait(lambda: connection.run("true"), f"SSH on '{record.name}'", timeout=_left(deadline), every=0.2, longest=5)
-        # The server's certificate last: the init starts dockerd when it sees it.
-        for name, file in sorted(
-            engine_files(record.directory).items(), key=lambda item: item[0].endswith("server.pem")
-        ):
-            connection.put(file.content, name, mode=file.mode)
-    finally:
-        connection.close()
+        with contextlib.closing(connect(record, trust=adopted)) as connection:
+            witness.step(record, "Waiting for SSH to be available...")
+            # One that was there before does not boot: it answers soon or never.
+            limit = min(_left(deadline), _ADOPTED) if adopted else _left(deadline)
+            wait(lambda: connection.run("true"), f"SSH on '{record.name}'", timeout=limit, every=0.2, longest=5)
+            registry.provision(connection, wanted(record, driver), tell=lambda text: witness.step(record, text))
+    except BaseException:
+        # The next one to come must not take it for what the machine has.
+        (record.directory / "server.pem").unlink(missing_ok=True)
+        raise
+
+
+def _pin(record: Record) -> None:
+    """Pin the host key that the machine was born with; one that was not born with ours: what the user knows of it."""
+    assert record.address is not None
+    known_hosts = record.directory / KNOWN_HOSTS
+    if public := _text(record.directory / f"{HOST_KEY}.pub").strip():
+        ssh.pin(known_hosts, record.address, public)
+    elif not known_hosts.exists():
+        ssh.pin_known(known_hosts, record.address)
+
+
+def connect(record: Record, *, trust: bool = False) -> ssh.SshConnection:
+    """Return an SSH connection to a machine that has an address; `trust` a host key that nobody knew in advance."""
+    assert record.address is not None
+    directory = record.directory
+    # One that was there before us may be entered by what the user's own ssh has.
+    agent = not ((directory / KEY).exists() or (directory / HOST_KEY).exists())
+    known_hosts = directory / KNOWN_HOSTS
+    trust = trust and not known_hosts.exists()
+    return ssh.SshConnection(record.address, key=directory / KEY, known_hosts=known_hosts, agent=agent, trust=trust)
+
+
+def wanted(record: Record, driver: Driver) -> Wanted:
+    """Return what a machine is to be, from its record and its directory."""
+    adopted = isinstance(driver, SupportsAdoption)
+    return Wanted(
+        hostname=record.name,
+        engine=daemon.read(record.directory),
+        files=engine_files(record.directory),
+        # Elsewhere the port of the address may be one that is forwarded to the machine's own.
+        engine_port=record.address.engine_port if adopted and record.address else ENGINE_PORT,
+        install_url=record.install_url,
+        provider=record.driver,
+    )
 
 
 def _located(driver: Driver, record: Record) -> Address:

@@ -132,6 +132,14 @@ class Authority:
         return _certificate(_name(name), self._cert.subject, key, self._key, days=PAIR_DAYS, extensions=extensions)
 
 
+def lasts(path: Path) -> bool:
+    """Return whether the certificate in a file is there and good for more than the last third of its time.
+
+    Past that it is renewed at the next occasion, so that none ever ends in somebody's hands.
+    """
+    return path.exists() and _fresh(_load_cert(path))
+
+
 def expires(path: Path) -> datetime:
     """Return when the (first) certificate in a PEM file ends, UTC; raises `StoreError` when there is none to read."""
     return _load_cert(path).not_valid_after_utc

@@ -12,6 +12,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from .errors import BadSpec
@@ -42,6 +43,30 @@ def files(engine: Engine) -> dict[str, SeedFile]:
         lines = [f"{name}={shlex.quote(value)}\n" for name, value in sorted(engine.env.items())]
         found["/etc/docker/machine.env"] = SeedFile("".join(lines).encode(), 0o600)
     return found
+
+
+def read(directory: Path) -> Engine:
+    """Return the settings whose files lie in a machine's directory; the other way round from `files`."""
+    options: dict[str, object] = {}
+    env: dict[str, str] = {}
+    if (path := directory / "daemon.json").exists():
+        options = json.loads(path.read_text("utf-8"))
+    if (path := directory / "machine.env").exists():
+        for word in shlex.split(path.read_text("utf-8")):
+            name, _, value = word.partition("=")
+            env[name] = value
+
+    def texts(name: str) -> tuple[str, ...]:
+        found = options.pop(name, ())
+        return tuple(map(str, found)) if isinstance(found, list) else ()
+
+    return Engine(
+        registry_mirror=texts("registry-mirrors"),
+        insecure_registries=texts("insecure-registries"),
+        labels={name: value for name, _, value in (text.partition("=") for text in texts("labels"))},
+        options=options,
+        env=env,
+    )
 
 
 def storage(engine: Engine) -> dict[str, object]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Protocol, runtime_checkable
 
-from .model import Address, Id, Incident, Isolation, Network, Record, Seed, Seen, Trouble
+from .model import Access, Address, Id, Incident, Isolation, Network, Record, Seed, Seen, Trouble
 
 
 class Driver(Protocol):
@@ -79,6 +79,15 @@ class SupportsPower(Protocol):
 
     def stop(self, record: Record) -> None:
         """Shut down in order, by force if that takes too long; a stopped machine: nothing happens."""
+        ...
+
+
+@runtime_checkable
+class SupportsReboot(Protocol):
+    """The machine can only be told to boot again: who could power it on is somebody else. No test can need it."""
+
+    def reboot(self, record: Record) -> None:
+        """Have it boot again; it is on its way down when this returns, and what ran is gone."""
         ...
 
 
@@ -185,6 +194,18 @@ class SupportsPreload(Protocol):
 
         Return whether they could be kept: an engine may store them in a way that the driver does not know.
         """
+        ...
+
+
+@runtime_checkable
+class SupportsAdoption(Protocol):
+    """The machines were there before us: `create` takes one over and `destroy` lets it go. No test can need it.
+
+    They carry no tags, so `find` sees none; they are not born with a seed, and nobody can make them as new.
+    """
+
+    def access(self, record: Record) -> Access:
+        """Return how the machine is entered; raises `DriverError` when what that takes is not there. Cheap."""
         ...
 
 

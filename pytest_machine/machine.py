@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -16,16 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from . import birth, cleaning, engine
-from .certs import merged_bundle
+from . import birth, certs, cleaning, engine
 from .driver import (
     CAPABILITIES,
     Driver,
+    SupportsAdoption,
     SupportsConsole,
     SupportsKill,
     SupportsNetworks,
     SupportsPause,
     SupportsPower,
+    SupportsReboot,
     SupportsReset,
     SupportsSnapshots,
 )
@@ -33,6 +35,7 @@ from .errors import NotRunning, Unsupported
 from .model import Address, Id, Network, Record, Result, Spec, State, names
 from .options import configure
 from .plugins import Registry, another
+from .provisioner import Tell
 from .ssh import SshConnection
 from .store import Store, write
 from .waiting import NotYet, wait
@@ -46,6 +49,9 @@ T = TypeVar("T")
 # a database to flush, too little to be felt where nothing listens to SIGTERM.
 _GRACE = 1.0
 
+# Seconds that Docker gets to come back after it was given other certificates or another release.
+_PROVISIONED = 60.0
+
 # What the engine held when the machine was noted.
 _PRISTINE = "pristine.json"
 
@@ -53,6 +59,10 @@ _PRISTINE = "pristine.json"
 # that are configured by DOCKER_CERT_PATH (requests' bug 3829), so each gets a bundle that has both.
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+
+
+def _quiet(_: str) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +199,7 @@ class Machine:
             theirs = Path(os.environ.get(variable, ""))
             if theirs.is_file() and theirs.parent != self.record.directory:
                 target = self.record.directory / f"bundle-{variable.lower()}.pem"
-                merged_bundle(theirs, authority, target)
+                certs.merged_bundle(theirs, authority, target)
                 found[variable] = str(target)
         if any(os.environ.get(variable) for variable in _PROXIES):
             for variable in ("NO_PROXY", "no_proxy"):
@@ -218,10 +228,12 @@ class Machine:
         """Its SSH connection: one for all commands, made when the first needs it."""
         with self._lock:
             if self._connection is None:
-                directory = self.record.directory
-                self._connection = SshConnection(
-                    self.address, key=directory / birth.KEY, known_hosts=directory / birth.KNOWN_HOSTS
-                )
+                if self.address.ssh_port == 0:
+                    raise Unsupported(
+                        f"The machine '{self.name}' has no SSH that we know of.",
+                        hint="its Docker is what there is: machine.docker",
+                    )
+                self._connection = birth.connect(self.record)
             return self._connection
 
     def run(
@@ -299,8 +311,7 @@ class Machine:
         driver = self._can(SupportsPower)
         with self._held():
             driver.start(self.record)
-            deadline = time.monotonic() + timeout
-            self.record = birth.settle(self.record, self.driver, store=self._store, deadline=deadline)
+            self._settle(timeout)
 
     def stop(self) -> None:
         """Shut it down in order; its disk stays."""
@@ -310,7 +321,16 @@ class Machine:
             driver.stop(self.record)
 
     def restart(self, *, timeout: float = 120.0) -> None:
-        """Shut it down in order and power it on again."""
+        """Shut it down in order and power it on again, or have it boot again where no more can be done."""
+        driver = self.driver
+        if isinstance(driver, SupportsReboot) and not isinstance(driver, SupportsPower):
+            with self._held():
+                before = _boot(self.connection)
+                driver.reboot(self.record)
+                self._let_go()
+                wait(lambda: _booted(self.connection, before), f"SSH on '{self.name}'", timeout=timeout, longest=5)
+                self._settle(timeout)
+            return
         self.stop()
         self.start(timeout=timeout)
 
@@ -351,6 +371,12 @@ class Machine:
         """
         driver = self.driver
         with self._held():
+            if isinstance(driver, SupportsAdoption):
+                raise Unsupported(
+                    f"The machine '{self.name}' was there before us: nobody can make it as new.",
+                    facts={"driver": self.record.driver},
+                    hint="share it as it is: @pytest.mark.machine(reset=False)",
+                )
             if self._is_clean():
                 return
             self._let_go()
@@ -361,10 +387,47 @@ class Machine:
             else:
                 driver.destroy(self.record)
                 driver.create(self.record, birth.seed(self.record))
-            deadline = time.monotonic() + timeout
-            self.record = birth.settle(self.record, driver, store=self._store, deadline=deadline)
+            self._settle(timeout)
             birth.load(self.record)
             self.note()
+
+    def provision(self, *, tell: Tell = _quiet) -> list[str]:
+        """See to it that it is the Docker host that it is meant to be; return what was changed, in words.
+
+        Its certificates are renewed if they have not long to go. `tell` hears what is about to be done. Raises
+        `Unsupported` where that is not ours to do, `ProvisionFailed` with what the machine said.
+        """
+        with self._provisioning():
+            if not certs.lasts(self.record.directory / "server.pem"):
+                birth.certify(self.record, self.address, store=self._store)
+            return self._registry.provision(self.connection, birth.wanted(self.record, self.driver), tell=tell)
+
+    def regenerate_certs(self, *, tell: Tell = _quiet) -> list[str]:
+        """Give it a new server's certificate, and the client's of today; its Docker is restarted for it."""
+        with self._provisioning():
+            birth.certify(self.record, self.address, store=self._store)
+            return self._registry.provision(self.connection, birth.wanted(self.record, self.driver), tell=tell)
+
+    def upgrade(self, *, tell: Tell = _quiet) -> list[str]:
+        """Move its Docker to the newest release that its packages offer; return what was changed: maybe nothing."""
+        with self._provisioning():
+            return self._registry.upgrade(self.connection, birth.wanted(self.record, self.driver), tell=tell)
+
+    @contextlib.contextmanager
+    def _provisioning(self) -> Iterator[None]:
+        driver = self.driver
+        if isinstance(driver, SupportsAdoption) and not driver.access(self.record).provision:
+            raise Unsupported(
+                f"The engine of the machine '{self.name}' is somebody else's: it is used as it is.",
+                facts={"driver": self.record.driver},
+                hint="docker-machine create --driver generic takes a host over, by SSH",
+            )
+        with self._held():
+            yield
+            answers = functools.partial(engine.ping, self.address, certs=self.record.directory)
+            wait(answers, f"Docker on '{self.name}'", timeout=_PROVISIONED)
+            # What was connected knows the certificates of before.
+            self._let_go()
 
     def changes(self) -> list[str]:
         """Return what is not as it was noted on the host, outside of Docker; empty where the driver cannot tell."""
@@ -413,6 +476,12 @@ class Machine:
                 self._docker.close()
                 self._docker = None
 
+    def _settle(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        self.record = birth.settle(
+            self.record, self.driver, store=self._store, registry=self._registry, deadline=deadline
+        )
+
     @contextlib.contextmanager
     def _held(self) -> Iterator[None]:
         with self._store.lock(self.name):
@@ -428,6 +497,23 @@ class Machine:
                 hint=another(having, need),
             )
         return cast("T", self.driver)
+
+
+def _boot(connection: SshConnection) -> str:
+    """Return what is another text after a machine has booted, whether it has a kernel of its own or not."""
+    return connection.run("cat", "/proc/sys/kernel/random/boot_id", "/proc/1/stat", timeout=15).stdout
+
+
+def _booted(connection: SshConnection, before: str) -> None:
+    # PID 1 works meanwhile, but began when it began: field 22. Its name (2) may have blanks, so count from behind.
+    now = _boot(connection)
+    if _marks(now) == _marks(before):
+        raise NotYet("it is still up")
+
+
+def _marks(boot: str) -> tuple[str, str]:
+    boot_id, _, stat = boot.partition("\n")
+    return boot_id, stat.rpartition(")")[2].split()[19]
 
 
 def _answers(url: str) -> None:

@@ -110,6 +110,10 @@ class Spec:
     """Names of capabilities and isolation (`pytest_machine.driver.NEEDS`)."""
     engine: Engine = field(default_factory=Engine)
     """Settings of its Docker daemon."""
+    install_url: str = ""
+    """Whose script installs Docker, where the machine comes without; empty: its own distribution's packages."""
+    tls_sans: tuple[str, ...] = ()
+    """Further names and addresses that its server's certificate is valid for."""
     preload: tuple[str, ...] = ()
     """Docker images that it is born with: names in the user's own engine, or paths of archives."""
     timeout: float = 300.0
@@ -124,16 +128,34 @@ class Address:
     """How to reach a machine from here."""
 
     ip: str
+    """Where both are; a name will do where nothing else is known."""
     user: str = "root"
     """Whom SSH logs in as."""
     ssh_port: int = 22
+    """0: it has no SSH, or none that we know of."""
     engine_port: int = 2376
+    engine: str = ""
+    """The engine's address in full, where it is none that `ip` and `engine_port` could say."""
 
     @property
     def url(self) -> str:
         """The engine's address as ``DOCKER_HOST`` wants it."""
+        if self.engine:
+            return self.engine
         host = f"[{self.ip}]" if ":" in self.ip else self.ip
         return f"tcp://{host}:{self.engine_port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How a machine is entered that was there before us (`pytest_machine.driver.SupportsAdoption`)."""
+
+    key: Path | None = None
+    """The private key that logs in, of which the machine's directory gets a copy; None: what the user's own ssh has."""
+    certs: Path | None = None
+    """A directory with the client's ``ca.pem``, ``cert.pem`` and ``key.pem``; None: those of the store."""
+    provision: bool = True
+    """Whether it is to be made a Docker host, over SSH. Otherwise its engine is taken as it is, and not waited for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +181,8 @@ class Record:
     """The key of the images that its driver keeps for it (`SupportsPreload`); empty: none are."""
     engine: Mapping[str, object] = field(default_factory=dict)
     """What `pytest_machine.daemon.public` tells of its daemon's settings."""
+    install_url: str = ""
+    tls_sans: tuple[str, ...] = ()
     created: float
     """Unix time, seconds."""
     expires: float | None = None
@@ -181,6 +205,7 @@ class Record:
         found: dict[str, object] = {f.name: getattr(self, f.name) for f in fields(self)}
         found["store"] = str(self.store)
         found["networks"] = list(self.networks)
+        found["tls_sans"] = list(self.tls_sans)
         found["engine"] = dict(self.engine)
         found["options"] = {k: list(v) if isinstance(v, tuple) else v for k, v in self.options.items()}
         if self.address is not None:
@@ -204,10 +229,12 @@ class Record:
         options = _table(known, "options")
         known["engine"] = _table(known, "engine")
         known["preload"] = str(known.get("preload") or "")
-        networks = known.get("networks") or ()
-        if not isinstance(networks, list | tuple):
-            raise TypeError("'networks' is no list")
-        known["networks"] = tuple(map(str, networks))
+        known["install_url"] = str(known.get("install_url") or "")
+        for name in ("networks", "tls_sans"):
+            texts = known.get(name) or ()
+            if not isinstance(texts, list | tuple):
+                raise TypeError(f"'{name}' is no list")
+            known[name] = tuple(map(str, texts))
         known["options"] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
         address = known.get("address")
         if isinstance(address, Mapping):

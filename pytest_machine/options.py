@@ -58,14 +58,15 @@ def option(
     help: str,
     kind: Callable[[Value], object] | None = None,
     env: str = "",
-    flag: str = "",
+    flag: str | None = "",
     secret: bool = False,
 ) -> Any:
     """Return a dataclass field that is a driver's option.
 
     `kind` turns what was given into the field's value and raises `ValueError` with the reason; without it the field's
     annotation says what is accepted. `env` and `flag` name a variable and flag where the usual ones (the driver's name
-    and the field's) are not the ones that people know. A `secret` is kept apart from the record and shown nowhere.
+    and the field's) are not the ones that people know; ``flag=None``: the command line has none for it. A `secret` is
+    kept apart from the record and shown nowhere.
     """
     metadata = {"help": help, "kind": kind, "env": env, "flag": flag, "secret": secret}
     if callable(default):
@@ -82,6 +83,7 @@ class Option:
     default: object
     env: str
     flag: str
+    """Empty: there is none."""
     secret: bool
     type: object
     kind: Callable[[Value], object] | None
@@ -103,11 +105,15 @@ def _option(driver: type, f: Field[Any], hint: object) -> Option:
         help=f.metadata.get("help", ""),
         default=None if default is MISSING else default,
         env=f.metadata.get("env") or f"{prefix}_{f.name}".upper().replace("-", "_"),
-        flag=f.metadata.get("flag") or f"--{prefix}-{f.name}".replace("_", "-"),
+        flag=_flag(f.metadata.get("flag", ""), prefix, f.name),
         secret=bool(f.metadata.get("secret")),
         type=hint,
         kind=f.metadata.get("kind"),
     )
+
+
+def _flag(given: str | None, prefix: str, name: str) -> str:
+    return "" if given is None else given or f"--{prefix}-{name}".replace("_", "-")
 
 
 def configure(driver: type[T], given: Mapping[str, Value]) -> T:

@@ -15,12 +15,18 @@ from typing import cast
 import pluggy
 
 from . import daemon, hookspecs
+from .connection import Connection
 from .driver import NEEDS, Driver, missing
 from .errors import BadSpec, DriverUnavailable, UnknownDriver, Unsupported
 from .model import Spec, names
 from .options import configure
+from .provisioner import Tell, Wanted
 
-_BUILT_IN: Mapping[str, str] = {"runc": "pytest_machine.drivers.runc:RuncDriver"}
+_BUILT_IN: Mapping[str, str] = {
+    "generic": "pytest_machine.drivers.generic:GenericDriver",
+    "none": "pytest_machine.drivers.none:NoneDriver",
+    "runc": "pytest_machine.drivers.runc:RuncDriver",
+}
 
 DEFAULT_ORDER = ("runc", "docker", "rootless", "qemu", "virtualbox")
 """Which drivers a newcomer gets, safest first among those that ask for no rights (docs/design.md)."""
@@ -90,6 +96,14 @@ class Registry:
                 continue
             return driver
         raise DriverUnavailable("No driver can make a machine here.", facts=reasons, hint=remedy or _REMEDY)
+
+    def provision(self, connection: Connection, wanted: Wanted, *, tell: Tell) -> list[str]:
+        """Make a machine that runs a Docker host; return what was changed: nothing where it was one already."""
+        raise NotImplementedError
+
+    def upgrade(self, connection: Connection, wanted: Wanted, *, tell: Tell) -> list[str]:
+        """Move its Docker to the newest release that its packages offer; return what was changed."""
+        raise NotImplementedError
 
     def having(self, need: str) -> list[str]:
         """Return the names of the drivers that have a capability or isolation with their default options."""

@@ -14,6 +14,8 @@ from typing import ClassVar, Protocol, runtime_checkable
 from .connection import Connection
 from .model import Engine, SeedFile
 
+ENGINE_PORT = 2376
+"""Where a Docker daemon with TLS listens; IANA's number for it."""
 Tell = Callable[[str], None]
 """Hears in one sentence what takes a while and is about to begin."""
 
@@ -51,7 +53,7 @@ class Wanted:
     """Settings of its daemon."""
     files: Mapping[str, SeedFile] = field(default_factory=dict)
     """Absolute path in the machine → file, owned by root: the daemon's certificates in ``/etc/docker``."""
-    engine_port: int = 2376
+    engine_port: int = ENGINE_PORT
     """Where its daemon is to listen, with mutual TLS only."""
     install_url: str = ""
     """Whose script installs Docker where there is none; empty: the packages of its own distribution."""

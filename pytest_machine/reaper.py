@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 
 from . import memory, owner, verdict
 from .birth import KEY
-from .driver import Driver, SupportsNetworks
+from .driver import Driver, SupportsAdoption, SupportsNetworks
 from .errand import Errand
 from .errors import DriverUnavailable, MachineError, StoreError
 from .kept import Kept
@@ -446,7 +446,8 @@ def _ask(drivers: Iterable[Driver], *, but: Sequence[_Asked] = ()) -> list[_Aske
     before = [each.driver for each in but]
     different: list[Driver] = []
     for driver in drivers:
-        if driver not in different and driver not in before:
+        # Machines that were there before us carry no tags: there is nothing to ask.
+        if driver not in different and driver not in before and not isinstance(driver, SupportsAdoption):
             different.append(driver)
     going = [(driver, Errand(functools.partial(_answer, driver))) for driver in different]
     deadline = time.monotonic() + _ASKED

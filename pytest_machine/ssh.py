@@ -70,16 +70,50 @@ def new_key(comment: str) -> tuple[str, str]:
 
 def pin(known_hosts: Path, address: Address, host_key_public: str) -> None:
     """Write the file's one line: whoever answers at that address must have that key."""
-    host = address.ip if address.ssh_port == 22 else f"[{address.ip}]:{address.ssh_port}"
     kind, key = host_key_public.split()[:2]
-    write(known_hosts, f"{host} {kind} {key}\n".encode(), durable=False)
+    write(known_hosts, f"{_host(address)} {kind} {key}\n".encode(), durable=False)
+
+
+def pin_known(known_hosts: Path, address: Address) -> bool:
+    """Pin the host keys by which the user's own ``ssh`` knows whoever is at that address; return whether it does."""
+    theirs = Path.home() / ".ssh" / "known_hosts"
+    try:
+        argv = ["ssh-keygen", "-F", _host(address), "-f", str(theirs)]
+        found = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False).stdout
+    except FileNotFoundError as error:
+        raise _no_ssh() from error
+    # Lines that begin with # say where the others were found.
+    lines = [line for line in found.splitlines(keepends=True) if line.strip() and not line.startswith(b"#")]
+    if lines:
+        write(known_hosts, b"".join(lines), durable=False)
+    return bool(lines)
+
+
+def _host(address: Address) -> str:
+    return address.ip if address.ssh_port == 22 else f"[{address.ip}]:{address.ssh_port}"
 
 
 class SshConnection:
-    """A `pytest_machine.connection.Connection` by SSH. It connects when it is first used, and again when it must."""
+    """A `pytest_machine.connection.Connection` by SSH. It connects when it is first used, and again when it must.
 
-    def __init__(self, address: Address, *, key: Path, known_hosts: Path, control: bool = os.name != "nt") -> None:
+    It logs in with `key` alone; with `agent`, by what the user's own ``ssh`` has instead (its agent, the keys in their
+    usual places), and `key` is but a name. Whoever answers must have a host key that is in `known_hosts`; with `trust`,
+    the first one that is seen goes there and is the one from then on.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        key: Path,
+        known_hosts: Path,
+        agent: bool = False,
+        trust: bool = False,
+        control: bool = os.name != "nt",
+    ) -> None:
         self.address = address
+        self._agent = agent
+        self._trust = trust
         self._key = key.absolute()
         self._known_hosts = known_hosts.absolute()
         # Windows' OpenSSH has no multiplexing: there each command connects for itself.
@@ -96,12 +130,11 @@ class SshConnection:
     @property
     def argv(self) -> list[str]:
         """The command up to ``user@host``: what follows is run there, and nothing gives a shell."""
+        login = {"IdentityFile": _quote(self._key), "IdentitiesOnly": "yes", "IdentityAgent": "none"}
         options = {
             "BatchMode": "yes",
-            "IdentityFile": _quote(self._key),
-            "IdentitiesOnly": "yes",
-            "IdentityAgent": "none",
-            "StrictHostKeyChecking": "yes",
+            **({} if self._agent else login),
+            "StrictHostKeyChecking": "accept-new" if self._trust else "yes",
             "UserKnownHostsFile": _quote(self._known_hosts),
             "GlobalKnownHostsFile": os.devnull,
             # Or the machine could add keys to the file.

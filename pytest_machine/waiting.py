@@ -57,5 +57,7 @@ def wait(check: Callable[[], T], what: str, *, timeout: float, every: float = 0.
 
 
 def _seen(error: BaseException | None) -> str:
-    text = error.message if isinstance(error, MachineError) else str(error or "")
+    text = str(error or "")
+    if isinstance(error, MachineError):
+        text = " ".join(map(str, filter(None, (error.message, error.facts.get("reason")))))
     return " ".join(text.split()) or type(error).__name__

@@ -44,7 +44,8 @@ def sections() -> Iterator[str]:
         yield "| option | default | flag | variable | meaning |"
         yield "| --- | --- | --- | --- | --- |"
         for option in options(driver).values():
-            yield f"| `{option.name}` | {_default(option)} | `{option.flag}` | `{option.env}` | {option.help} |"
+            flag = f"`{option.flag}`" if option.flag else "–"
+            yield f"| `{option.name}` | {_default(option)} | {flag} | `{option.env}` | {option.help} |"
         yield ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
@@ -22,7 +23,9 @@ def ip(ctx: click.Context, names: tuple[str, ...]) -> None:
 
     def ask(machine: Noted) -> str:
         try:
-            return noted.running(machine).ip
+            address = noted.running(machine)
+            # Of an engine that is known by its address alone, the reference shows the port too.
+            return urlsplit(address.engine).netloc if address.engine else address.ip
         except Failed as error:
             raise Failed(f"Error getting IP address: {error}") from error
 

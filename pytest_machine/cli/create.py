@@ -16,6 +16,7 @@ from .command import Command, Failed, Session, Switch, told_help
 if TYPE_CHECKING:
     from pytest_machine.birth import Witness
     from pytest_machine.driver import Driver
+    from pytest_machine.errors import MachineError
     from pytest_machine.model import Engine, Record, Spec, Value
     from pytest_machine.store import Store
 
@@ -33,6 +34,8 @@ _LISTS = {
     "storage-opt": "storage-opts",
 }
 _TABLES = {"log-opt": "log-opts"}
+_TIMEOUT = 1800.0
+"""Seconds: a slow mirror may need a quarter of an hour to bring Docker to a machine that came without."""
 _PRE_CHECK = 3
 """The exit code where a driver cannot make machines here."""
 _DRIVER, _FIELD = "pytest_machine.driver", "option_"
@@ -78,7 +81,7 @@ def _asked(args: list[str]) -> str:
 def _flags(driver: type) -> Iterator[click.Option]:
     from pytest_machine.options import options
 
-    for each in options(driver).values():
+    for each in (option for option in options(driver).values() if option.flag):
         default = "" if each.secret or each.default in (None, "", (), False) else f"; default: {each.default}"
         yield (Switch if each.type is bool else click.Option)(
             [each.flag, f"{_FIELD}{each.name}"],
@@ -121,7 +124,6 @@ def create(ctx: click.Context, /, names: tuple[str, ...], **given: object) -> No
         spec = _spec(name, driver, given)
         _replace(session, spec)
         record = _make(ctx, session, spec)
-    click.echo("Docker is up and running!")
     click.echo(
         "To see how to connect your Docker Client to the Docker Engine running on this virtual machine, "
         f"run: {ctx.find_root().info_name} env {record.name}"
@@ -202,7 +204,7 @@ def _spec(name: str, driver: type[Driver], given: dict[str, object]) -> Spec:
     for key, value in given.items():
         if key.startswith(_FIELD) and value not in (None, ()):
             options[key.removeprefix(_FIELD)] = value  # type: ignore[assignment]  # text, texts or a bool
-    return Spec(name=name, driver=driver.name, options=options, engine=_engine(given))
+    return Spec(name=name, driver=driver.name, options=options, engine=_engine(given), timeout=_TIMEOUT)
 
 
 def _engine(given: dict[str, object]) -> Engine:
@@ -260,21 +262,37 @@ def _pairs(texts: tuple[str, ...], flag: str) -> dict[str, str]:
 
 def _make(ctx: click.Context, session: Session, spec: Spec) -> Record:
     from pytest_machine import birth
-    from pytest_machine.errors import MachineError, UsageError
+    from pytest_machine.driver import SupportsAdoption
+    from pytest_machine.errors import UsageError
 
     try:
         driver = session.registry.configure(spec)
+        # What the user can mend is an error of flags, in the reference, and told before anything is made.
+        refused = _refusal(driver)
     except UsageError as error:
         raise Failed(f"Error setting machine configuration from flags provided: {error}") from error
     _bootstrap(session.store)
     click.echo("Running pre-create checks...")
-    try:
-        driver.check()
-    except MachineError as error:
-        _refused(ctx, error)
+    if refused is not None:
+        _refused(ctx, refused)
     unborn = birth.note(spec, store=session.store, registry=session.registry)
     click.echo("Creating machine...")
-    return birth.bear(unborn, store=session.store, witness=_witness())
+    record = birth.bear(unborn, store=session.store, witness=_witness())
+    if not isinstance(driver, SupportsAdoption) or driver.access(record).provision:
+        click.echo("Docker is up and running!")
+    return record
+
+
+def _refusal(driver: Driver) -> MachineError | None:
+    from pytest_machine.errors import MachineError, UsageError
+
+    try:
+        driver.check()
+    except UsageError:
+        raise
+    except MachineError as error:
+        return error
+    return None
 
 
 def _refused(ctx: click.Context, error: Exception) -> None:
@@ -295,8 +313,7 @@ def _witness() -> Witness:
     from pytest_machine.birth import Witness
 
     class Told(Witness):
-        def phase(self, record: Record, what: str, begun: float, ended: float) -> None:  # noqa: ARG002
-            if what == "creating":
-                click.echo("Checking connection to Docker...")
+        def step(self, record: Record, text: str) -> None:  # noqa: ARG002
+            click.echo(text)
 
     return Told()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -68,7 +70,8 @@ def _start(machine: Noted) -> None:
     if state is State.PAUSED:
         machine.machine().resume()
     else:
-        machine.machine().start()
+        with _able(machine, "start", "started"):
+            machine.machine().start()
     noted.say(f'Machine "{machine.name}" was started.')
 
 
@@ -77,7 +80,8 @@ def _stop(machine: Noted) -> None:
 
     noted.say(f'Stopping "{machine.name}"...')
     _not_stopped(machine)
-    machine.machine().stop()
+    with _able(machine, "stop", "stopped"):
+        machine.machine().stop()
     noted.say(f'Machine "{machine.name}" was stopped.')
 
 
@@ -86,7 +90,8 @@ def _kill(machine: Noted) -> None:
 
     noted.say(f'Killing "{machine.name}"...')
     _not_stopped(machine)
-    machine.machine().kill()
+    with _able(machine, "kill", "killed"):
+        machine.machine().kill()
     noted.say(f'Machine "{machine.name}" was killed.')
 
 
@@ -97,9 +102,24 @@ def _restart(machine: Noted) -> None:
 
     noted.say(f'Restarting "{machine.name}"...')
     if noted.look(machine).state is State.RUNNING:
-        machine.machine().restart()
+        with _able(machine, "restart", "restarted"):
+            machine.machine().restart()
     else:
         _start(machine)
+
+
+@contextlib.contextmanager
+def _able(machine: Noted, verb: str, done: str) -> Iterator[None]:
+    """Say in the reference's words that a driver cannot do it."""
+    from pytest_machine.errors import Unsupported
+
+    driver = machine.record.driver
+    try:
+        yield
+    except Unsupported as error:
+        if driver == "none":
+            raise Failed(f"hosts without a driver cannot be {done}") from error
+        raise Failed(f"{driver} driver does not support {verb}") from error
 
 
 def _not_stopped(machine: Noted) -> None:
