@@ -81,3 +81,10 @@ def test_what_is_refused(engine: Engine, named: str) -> None:
 def test_two_settings_by_which_images_are_stored_differ() -> None:
     assert daemon.storage(FULL) == {}
     assert daemon.storage(Engine(options={"storage-driver": "vfs"})) == {"storage-driver": "vfs"}
+
+
+@pytest.mark.parametrize("engine", [Engine(), FULL, Engine(env={"HTTPS_PROXY": "http://u:p w'$@proxy"})])
+def test_settings_are_read_back_from_their_files(engine: Engine, tmp_path: Path) -> None:
+    for path, file in daemon.files(engine).items():
+        (tmp_path / Path(path).name).write_bytes(file.content)
+    assert daemon.read(tmp_path) == engine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -20,7 +21,7 @@ import pytest
 from pytest_machine import ssh
 from pytest_machine.errors import CommandFailed, ConnectFailed, MachineError, WaitTimeout
 from pytest_machine.model import Address
-from pytest_machine.ssh import SshConnection, new_key, pin
+from pytest_machine.ssh import SshConnection, new_key, pin, pin_known
 from pytest_machine.store import write
 from pytest_machine.waiting import wait
 
@@ -363,6 +364,49 @@ def test_another_login_key_is_refused(sshd: Sshd, tmp_path: Path) -> None:
     connection = SshConnection(sshd.address, key=tmp_path / "key", known_hosts=sshd.directory / "known_hosts")
     with pytest.raises(ConnectFailed, match="Permission denied"):
         connection.run("true")
+
+
+@needs_sshd
+def test_a_host_key_that_nobody_knew_is_the_one_from_then_on(sshd: Sshd, tmp_path: Path) -> None:
+    known = tmp_path / "known hosts"
+    trusting = SshConnection(sshd.address, key=sshd.directory / "key", known_hosts=known, trust=True, control=False)
+    trusting.run("true")
+    assert sshd.host_key_public.split()[1] in known.read_text()
+    SshConnection(sshd.address, key=sshd.directory / "key", known_hosts=known, control=False).run("true")
+    # Somebody else answers there.
+    pin(known, sshd.address, new_key("other")[1])
+    with pytest.raises(ConnectFailed, match="Host key verification failed"):
+        trusting.run("true")
+
+
+@needs_sshd
+def test_a_host_key_that_the_user_knows(sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    known = tmp_path / "known"
+    assert not pin_known(known, sshd.address)
+    assert not known.exists()
+    (tmp_path / ".ssh").mkdir()
+    pin(tmp_path / ".ssh" / "known_hosts", sshd.address, sshd.host_key_public)
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", tmp_path / ".ssh" / "known_hosts"], check=True)
+    assert pin_known(known, sshd.address)
+    SshConnection(sshd.address, key=sshd.directory / "key", known_hosts=known, control=False).run("true")
+
+
+@needs_sshd
+def test_what_the_users_own_ssh_has_logs_in(sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its agent here; with a key of ours alone, the agent is not asked."""
+    agent = subprocess.run(["ssh-agent", "-s"], capture_output=True, text=True, check=True).stdout
+    for name, value in re.findall(r"(SSH_\w+)=([^;]+);", agent):
+        monkeypatch.setenv(name, value)
+    try:
+        shutil.copy(sshd.directory / "key", tmp_path / "theirs")
+        subprocess.run(["ssh-add", "-q", tmp_path / "theirs"], check=True)
+        key, known = tmp_path / "none", sshd.directory / "known_hosts"
+        SshConnection(sshd.address, key=key, known_hosts=known, agent=True, control=False).run("true")
+        with pytest.raises(ConnectFailed, match="Permission denied"):
+            SshConnection(sshd.address, key=key, known_hosts=known, control=False).run("true")
+    finally:
+        os.kill(int(os.environ["SSH_AGENT_PID"]), signal.SIGTERM)
 
 
 def test_nobody_there(tmp_path: Path) -> None:
