@@ -12,6 +12,7 @@ import pluggy
 
 if TYPE_CHECKING:  # pytest reads this in every run of everybody
     from .driver import Driver
+    from .provisioner import Provisioner
 
 PROJECT = "pytest_machine"
 
@@ -24,5 +25,15 @@ def pytest_machine_drivers() -> Iterable[type[Driver]]:
     """Return driver classes: frozen dataclasses with the five methods of `pytest_machine.driver.Driver`.
 
     A class whose ``name`` is a built-in driver's takes its place.
+    """
+    return ()
+
+
+@hookspec
+def pytest_machine_provisioners() -> Iterable[type[Provisioner]]:
+    """Return provisioner classes, made without arguments: see `pytest_machine.provisioner.Provisioner`.
+
+    A class whose ``name`` is a built-in provisioner's (``hostname``, ``certificates``, ``engine``, ``daemon``) takes
+    its place; any other acts after these.
     """
     return ()

@@ -1,7 +1,7 @@
-"""Finds drivers: the built-in ones, those of installed packages, those of a test suite's conftest.
+"""Finds drivers and provisioners: the built-in ones, those of installed packages, those of a test suite's conftest.
 
-A plugin manager of our own, and not pytest's, so that the command line needs no pytest. Drivers are imported when they
-are asked for: most runs want one of them.
+A plugin manager of our own, and not pytest's, so that the command line needs no pytest. What is built in is imported
+when it is asked for: most runs want one driver, and provision nothing.
 """
 
 from __future__ import annotations
@@ -17,15 +17,32 @@ import pluggy
 from . import daemon, hookspecs
 from .connection import Connection
 from .driver import NEEDS, Driver, missing
-from .errors import BadSpec, DriverUnavailable, UnknownDriver, Unsupported
+from .errors import (
+    BadSpec,
+    CommandFailed,
+    DriverUnavailable,
+    ProvisionFailed,
+    UnknownDriver,
+    Unsupported,
+    WaitTimeout,
+)
+from .facts import probe
 from .model import Spec, names
 from .options import configure
-from .provisioner import Tell, Wanted
+from .provisioner import Facts, Provisioner, SupportsUpgrade, Tell, Wanted
 
 _BUILT_IN: Mapping[str, str] = {
     "generic": "pytest_machine.drivers.generic:GenericDriver",
     "none": "pytest_machine.drivers.none:NoneDriver",
     "runc": "pytest_machine.drivers.runc:RuncDriver",
+}
+
+# In this order: certificates before the engine that reads them, the engine before its settings.
+_PROVISIONERS: Mapping[str, str] = {
+    "hostname": "pytest_machine.provisioners.hostname:HostnameProvisioner",
+    "certificates": "pytest_machine.provisioners.certificates:CertificatesProvisioner",
+    "engine": "pytest_machine.provisioners.engine:EngineProvisioner",
+    "daemon": "pytest_machine.provisioners.daemon:DaemonProvisioner",
 }
 
 DEFAULT_ORDER = ("runc", "docker", "rootless", "qemu", "virtualbox")
@@ -35,7 +52,10 @@ _REMEDY = "do without what is lacking, or name a driver that has it: --machine-d
 
 
 class Registry:
-    """The drivers that can be named here. `extra` are objects with our hooks as functions, such as conftest modules."""
+    """The drivers and provisioners that there are here.
+
+    `extra` are objects with our hooks as functions, such as conftest modules.
+    """
 
     def __init__(self, extra: Iterable[object] = ()) -> None:
         manager = pluggy.PluginManager(hookspecs.PROJECT)
@@ -51,6 +71,10 @@ class Registry:
         for drivers in manager.hook.pytest_machine_drivers():
             for driver in drivers:
                 self._added[driver.name] = driver
+        self._provisioners: dict[str, type[Provisioner]] = {}
+        for provisioners in manager.hook.pytest_machine_provisioners():
+            for provisioner in provisioners:
+                self._provisioners[provisioner.name] = provisioner
 
     def added(self) -> Mapping[str, type[Driver]]:
         """Return the drivers that are not built in, by name."""
@@ -66,8 +90,7 @@ class Registry:
         if name in self._added:
             return self._added[name]
         if name in _BUILT_IN:
-            module, _, attribute = _BUILT_IN[name].partition(":")
-            return cast("type[Driver]", getattr(importlib.import_module(module), attribute))
+            return cast("type[Driver]", _load(_BUILT_IN[name]))
         close = difflib.get_close_matches(name, self.names(), n=1)
         raise UnknownDriver(
             f"There is no driver '{name}'.",
@@ -96,14 +119,6 @@ class Registry:
                 continue
             return driver
         raise DriverUnavailable("No driver can make a machine here.", facts=reasons, hint=remedy or _REMEDY)
-
-    def provision(self, connection: Connection, wanted: Wanted, *, tell: Tell) -> list[str]:
-        """Make a machine that runs a Docker host; return what was changed: nothing where it was one already."""
-        raise NotImplementedError
-
-    def upgrade(self, connection: Connection, wanted: Wanted, *, tell: Tell) -> list[str]:
-        """Move its Docker to the newest release that its packages offer; return what was changed."""
-        raise NotImplementedError
 
     def having(self, need: str) -> list[str]:
         """Return the names of the drivers that have a capability or isolation with their default options."""
@@ -134,12 +149,92 @@ class Registry:
             )
         return driver
 
+    def provisioners(self) -> list[Provisioner]:
+        """Return those that a machine goes through: the built-in ones, or who took their place; then others."""
+        others = [name for name in self._provisioners if name not in _PROVISIONERS]
+        return [
+            (
+                self._provisioners[name]
+                if name in self._provisioners
+                else cast("type[Provisioner]", _load(_PROVISIONERS[name]))
+            )()
+            for name in (*_PROVISIONERS, *others)
+        ]
+
+    def provision(self, connection: Connection, wanted: Wanted, *, tell: Tell) -> list[str]:
+        """Make a machine that has an operating system a Docker host; return what was changed, nothing a second time.
+
+        Raises `ProvisionFailed` with which provisioner failed on which system, and what `connection` raises.
+        """
+        daemon.files(wanted.engine)
+        changed: list[str] = []
+        known = _may(probe(connection))
+        for provisioner in self.provisioners():
+            found = _on(known, provisioner, provisioner.provision, connection, wanted, tell=tell)
+            if found:
+                changed += found
+                known = probe(connection)
+        return changed
+
+    def upgrade(self, connection: Connection, wanted: Wanted, *, tell: Tell) -> list[str]:
+        """Move a machine's engine to the newest release that its packages offer; return what was changed.
+
+        Then it is provisioned: a new engine runs with the same settings. Raises what `provision` raises.
+        """
+        changed: list[str] = []
+        known = _may(probe(connection))
+        if known.engine:
+            for provisioner in self.provisioners():
+                if isinstance(provisioner, SupportsUpgrade):
+                    changed += _on(known, provisioner, provisioner.upgrade, connection, wanted, tell=tell)
+        return [*changed, *self.provision(connection, wanted, tell=tell)]
+
 
 def another(having: Sequence[str], need: str) -> str:
     """Return the hint for a driver that lacks what these others have."""
     if not having:
         return f"do without '{need}', or pip install a driver that has it"
     return f"choose one that has it: @pytest.mark.machine(driver='{having[0]}'), or --machine-driver={having[0]}"
+
+
+def _load(where: str) -> object:
+    module, _, attribute = where.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _may(known: Facts) -> Facts:
+    """Return the facts; raises `ProvisionFailed` where the login may not do what has to be done."""
+    if not known.root and known.refused:
+        raise ProvisionFailed(
+            "The machine could not be made a Docker host: its login is not root and has no sudo without a password.",
+            facts={"os": known.pretty or "unknown", "sudo said": known.refused},
+            hint="log in as root, or write there: echo 'USER ALL=(ALL) NOPASSWD: ALL' | sudo tee /etc/sudoers.d/USER",
+        )
+    return known
+
+
+def _on(
+    known: Facts,
+    provisioner: Provisioner,
+    act: Callable[..., Sequence[str]],
+    connection: Connection,
+    wanted: Wanted,
+    *,
+    tell: Tell,
+) -> Sequence[str]:
+    """Let a provisioner act; whatever it fails of says who failed, and on which system."""
+    try:
+        return act(connection, known, wanted, tell=tell)
+    except ProvisionFailed as error:
+        who = {"provisioner": provisioner.name, "os": known.pretty or known.os or "unknown"}
+        error.facts = {**who, **error.facts}
+        raise
+    except (CommandFailed, WaitTimeout) as error:
+        raise ProvisionFailed(
+            f"The machine could not be made a Docker host: {error.message}",
+            facts={"provisioner": provisioner.name, "os": known.pretty or known.os or "unknown", **error.facts},
+            hint=error.hint,
+        ) from error
 
 
 def _installed() -> Iterator[tuple[str, object]]:

@@ -39,8 +39,12 @@ class Facts:
     """Who starts services: ``systemd``, ``openrc``, ``machine-init`` (our own image's), ``boot2docker``; or empty."""
     root: bool = True
     """Whether the login user is root; otherwise everything goes through sudo."""
+    refused: str = ""
+    """What sudo said when it was asked for nothing, without a password; empty: it obeys, or is not needed."""
     engine: str = ""
     """The version of Docker's daemon that is installed; empty: none is."""
+    unfinished: bool = False
+    """Whether an installation of ours was broken off: what is there may be half an engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +73,8 @@ class Provisioner(Protocol):
     def provision(self, connection: Connection, facts: Facts, wanted: Wanted, *, tell: Tell) -> Sequence[str]:
         """See to it; return what was changed, in words for people: nothing where it was so already.
 
-        Raises `ProvisionFailed` with what the machine said. Broken off, and begun again: it goes on.
+        `facts` are those of now: what earlier provisioners changed is in them. Raises `ProvisionFailed` with what the
+        machine said; who and on which system is added by the caller. Broken off, and begun again: it goes on.
         """
         ...
 

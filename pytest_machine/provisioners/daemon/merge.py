@@ -1,0 +1,101 @@
+"""``daemon.json`` with our settings among somebody else's: theirs are kept, ours are known by a note.
+
+The note holds what we put in: whole options, and the entries that we added to lists. So what is not wanted any more is
+taken out again, and nothing else ever is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import cast
+
+from pytest_machine.errors import ProvisionFailed
+
+Options = Mapping[str, object]
+
+LISTS = ("labels", "registry-mirrors", "insecure-registries", "hosts")
+"""Options that several may add to."""
+
+
+def parse(text: str, path: str) -> dict[str, object]:
+    """Return the options of a ``daemon.json``; raises `ProvisionFailed` for one that Docker could not read either."""
+    if not text.strip():
+        return {}
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise _broken(path, str(error)) from error
+    if not isinstance(found, dict):
+        raise _broken(path, "it is no table of options")
+    return found
+
+
+def merge(there: Options, ours: Options, wanted: Options, *, path: str) -> tuple[dict[str, object], dict[str, object]]:
+    """Return the options as they are to be, and the note of those among them that are ours from now on.
+
+    `there` is what is in the file, `ours` the note of last time. Raises `ProvisionFailed` where somebody else has
+    set an option to something else: it is not ours to overwrite.
+    """
+    result = {key: list(value) if isinstance(value, list) else value for key, value in there.items()}
+    note: dict[str, object] = {}
+    for key, value in ours.items():
+        _take_out(result, key, value, kept=wanted.get(key))
+    for key, value in wanted.items():
+        if key in LISTS:
+            owned = _add(result, key, cast("list[str]", value), ours.get(key), path)
+            if owned:
+                note[key] = owned
+        elif key not in result or key in ours:
+            result[key] = note[key] = value
+        elif result[key] != value:
+            raise conflict(path, key, result[key], value)
+    return result, note
+
+
+def conflict(path: str, key: str, theirs: object, wanted: object) -> ProvisionFailed:
+    """Return the error for an option that somebody else has set."""
+    return ProvisionFailed(
+        f"The machine could not be made a Docker host: somebody else has set '{key}' in '{path}'.",
+        facts={"there": json.dumps(theirs), "wanted": json.dumps(wanted)},
+        hint=f"take '{key}' out of {path} in the machine, or do not ask for it",
+    )
+
+
+def _take_out(result: dict[str, object], key: str, value: object, *, kept: object) -> None:
+    there = result.get(key)
+    if isinstance(value, list) and isinstance(there, list):
+        left = [entry for entry in there if entry not in value or (isinstance(kept, list) and entry in kept)]
+        if left:
+            result[key] = left
+        else:
+            del result[key]
+    elif kept is None and key in result and there == value:
+        del result[key]
+
+
+def _add(result: dict[str, object], key: str, wanted: list[str], ours: object, path: str) -> list[str]:
+    """Add entries to a list; return those among the wanted ones that are ours."""
+    there = result.get(key, [])
+    if not isinstance(there, list):
+        raise conflict(path, key, there, wanted)
+    if key == "labels":
+        # Docker refuses two values of one label.
+        theirs = {str(label).partition("=")[0]: label for label in there}
+        for label in wanted:
+            other = theirs.get(label.partition("=")[0], label)
+            if other != label:
+                raise conflict(path, key, other, label)
+    added = [entry for entry in wanted if entry not in there]
+    if added:
+        result[key] = [*there, *added]
+    known = ours if isinstance(ours, list) else []
+    return [entry for entry in wanted if entry in added or entry in known]
+
+
+def _broken(path: str, reason: str) -> ProvisionFailed:
+    return ProvisionFailed(
+        f"The machine could not be made a Docker host: its '{path}' cannot be read.",
+        facts={"reason": reason},
+        hint=f"correct it in the machine, or remove it: docker-machine ssh NAME sudo rm {path}",
+    )
