@@ -1,9 +1,7 @@
-"""A plain Debian becomes a Docker host over SSH: real machines without Docker, packages from a repository of the test's."""
+"""A plain Debian becomes a Docker host over SSH: real machines without Docker, packages from a repository of ours."""
 
 from __future__ import annotations
 
-import json
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
