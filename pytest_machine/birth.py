@@ -114,6 +114,8 @@ def note(
         engine=daemon.public(spec.engine),
         install_url=spec.install_url,
         tls_sans=spec.tls_sans,
+        authority=spec.authority,
+        swarm=spec.swarm,
         created=time.time(),
         expires=expires,
     )
@@ -324,7 +326,7 @@ def _adopt(record: Record, access: Access, *, store: Store) -> None:
         if access.key is not None:
             write(record.directory / KEY, access.key.read_bytes(), durable=False)
         if access.certs is None:
-            certs.Authority.ensure(store.certificates).copy_client(record.directory)
+            certs.Authority.ensure(store.certificates, record.authority).copy_client(record.directory)
         else:
             for name in CLIENT_FILES:
                 write(record.directory / name, (access.certs / name).read_bytes(), durable=False)
@@ -375,7 +377,7 @@ def hosts(record: Record, names: Mapping[str, str]) -> str:
 
 def certify(record: Record, address: Address, *, store: Store) -> None:
     """Write a server's pair for the address, and the client's, into the machine's directory."""
-    authority = certs.Authority.ensure(store.certificates)
+    authority = certs.Authority.ensure(store.certificates, record.authority)
     pair = authority.issue_server(name=record.name, hosts=[address.ip, record.name, *record.tls_sans])
     authority.copy_client(record.directory)
     write(record.directory / "server.pem", pair.cert, mode=0o644, durable=False)

@@ -12,13 +12,15 @@ server      825 days    by issuing a new one (``regenerate-certs``)
 ==========  ==========  =========================================================================
 
 `Authority.ensure` renews when less than a third is left; an authority therefore outlives everything that it signs.
+Files that the user placed elsewhere (``--tls-ca-cert`` and its like) are the user's: they are made where there are
+none, and never replaced.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -55,27 +57,57 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class Places:
+    """Where an authority and the client's pair lie."""
+
+    directory: Path
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    """Usual name → path, of those that the user keeps in a place of their own."""
+
+    def path(self, name: str) -> Path:
+        """Return where the file of that usual name is."""
+        return Path(self.elsewhere.get(name) or self.directory / name)
+
+    @property
+    def theirs(self) -> bool:
+        """Whether the authority is the user's."""
+        return not self.elsewhere.keys().isdisjoint(("ca.pem", "ca-key.pem"))
+
+    @property
+    def client(self) -> bool:
+        """Whether there is a place for a client's pair of this authority, and not of the store's own alone."""
+        return not self.theirs or not self.elsewhere.keys().isdisjoint(("cert.pem", "key.pem"))
+
+
+@dataclass(frozen=True, slots=True)
 class Authority:
     """Signs for one store. Safe to use from several threads."""
 
-    directory: Path
+    places: Places
     ca: bytes = field(repr=False)
     """The authority's certificate, PEM."""
     _cert: x509.Certificate = field(repr=False, compare=False)
     _key: Key = field(repr=False, compare=False)
 
+    @property
+    def directory(self) -> Path:
+        """The directory of what the user did not place elsewhere."""
+        return self.places.directory
+
     @classmethod
-    def ensure(cls, directory: Path) -> Authority:
+    def ensure(cls, directory: Path, elsewhere: Mapping[str, str] | None = None) -> Authority:
         """Return the authority in `directory`, made or renewed if need be, and the client's pair with it.
 
-        However many ask at once, in however many processes, it is made once. Raises `StoreError` when what is there
-        cannot be used.
+        `elsewhere` are the user's own places for some of the files, by their usual names. However many ask at once, in
+        however many processes, it is made once. Raises `StoreError` when what is there cannot be used.
         """
+        places = Places(directory, dict(elsewhere or {}))
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with FileLock(directory / ".lock", is_singleton=True).acquire(poll_interval=0.01):
-            cert, key = _ensure_authority(directory)
-            found = cls(directory, _pem(cert), cert, key)
-            found._ensure_client()
+            cert, key = _ensure_authority(places)
+            found = cls(places, _pem(cert), cert, key)
+            if places.client:
+                found._ensure_client()
         return found
 
     def issue_server(self, *, name: str, hosts: Sequence[str]) -> Pair:
@@ -93,28 +125,50 @@ class Authority:
 
     def copy_client(self, target: Path) -> None:
         """Write ``ca.pem``, ``cert.pem`` and ``key.pem`` into `target`, as ``DOCKER_CERT_PATH`` wants them."""
+        pair = self._client()
         write(target / "ca.pem", self.ca, mode=0o644, durable=False)
-        write(target / "key.pem", (self.directory / "key.pem").read_bytes(), durable=False)
-        write(target / "cert.pem", (self.directory / "cert.pem").read_bytes(), mode=0o644, durable=False)
+        write(target / "key.pem", pair.key, durable=False)
+        write(target / "cert.pem", pair.cert, mode=0o644, durable=False)
 
-    def _ensure_client(self) -> None:
-        from cryptography.exceptions import InvalidSignature
+    def _client(self) -> Pair:
+        if self.places.client:
+            return Pair(self.places.path("cert.pem").read_bytes(), self.places.path("key.pem").read_bytes())
+        # The store's own pair is of the store's own authority: a machine of another has one for itself.
+        key = _new_key()
+        return Pair(self._sign_client(key), _key_pem(key))
+
+    def _sign_client(self, key: Key) -> bytes:
         from cryptography.x509.oid import ExtendedKeyUsageOID
 
-        cert_path, key_path = self.directory / "cert.pem", self.directory / "key.pem"
+        return _pem(self._sign(key, "pytest-machine client", ExtendedKeyUsageOID.CLIENT_AUTH))
+
+    def _ensure_client(self) -> None:
+        cert_path, key_path = self.places.path("cert.pem"), self.places.path("key.pem")
+        theirs = not self.places.elsewhere.keys().isdisjoint(("cert.pem", "key.pem"))
         key = _load_key(key_path) if key_path.exists() else None
         if key is not None and cert_path.exists():
             cert = _load_cert(cert_path)
-            try:
-                cert.verify_directly_issued_by(self._cert)
-                if _fresh(cert) and cert.public_key() == key.public_key():
-                    return
-            except (InvalidSignature, ValueError):  # another authority's
-                pass
+            fault = self._fault(cert, key)
+            if fault and theirs:
+                raise _unusable(cert_path, fault, theirs=True)
+            if not fault and (theirs or _fresh(cert)):
+                return
         if key is None:
             key = _new_key()
+            _make_room(key_path)
             write(key_path, _key_pem(key))
-        write(cert_path, _pem(self._sign(key, "pytest-machine client", ExtendedKeyUsageOID.CLIENT_AUTH)), mode=0o644)
+        _make_room(cert_path)
+        write(cert_path, self._sign_client(key), mode=0o644)
+
+    def _fault(self, cert: x509.Certificate, key: Key) -> str:
+        """Return why a client's certificate is of no use here; empty when it is."""
+        from cryptography.exceptions import InvalidSignature
+
+        try:
+            cert.verify_directly_issued_by(self._cert)
+        except (InvalidSignature, ValueError):
+            return f"the authority in '{self.places.path('ca.pem')}' did not sign it"
+        return "" if cert.public_key() == key.public_key() else f"it does not belong to '{self.places.path('key.pem')}'"
 
     def _sign(
         self, key: Key, name: str, usage: ObjectIdentifier, names: x509.SubjectAlternativeName | None = None
@@ -158,22 +212,28 @@ def merged_bundle(theirs: Path, ca: bytes, target: Path) -> None:
     write(target, b"\n".join(parts) + b"\n", mode=0o644, durable=False)
 
 
-def _ensure_authority(directory: Path) -> tuple[x509.Certificate, Key]:
-    cert_path, key_path = directory / "ca.pem", directory / "ca-key.pem"
+def _ensure_authority(places: Places) -> tuple[x509.Certificate, Key]:
+    cert_path, key_path = places.path("ca.pem"), places.path("ca-key.pem")
     if cert_path.exists():
         cert, key = _load_cert(cert_path), _load_key(key_path)
         if cert.public_key() != key.public_key():
-            raise _unusable(cert_path, f"it does not belong to '{key_path.name}'")
-        if _fresh(cert):
+            raise _unusable(cert_path, f"it does not belong to '{key_path.name}'", theirs=places.theirs)
+        if places.theirs or _fresh(cert):
             return cert, key
     elif key_path.exists():  # a crash came between the two
         cert, key = None, _load_key(key_path)
     else:
         cert, key = None, _new_key()
+        _make_room(key_path)
         write(key_path, _key_pem(key))
     cert = _make_authority(key, cert)
+    _make_room(cert_path)
     write(cert_path, _pem(cert), mode=0o644)
     return cert, key
+
+
+def _make_room(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _make_authority(key: Key, old: x509.Certificate | None) -> x509.Certificate:
@@ -306,9 +366,11 @@ def _load_key(path: Path) -> Key:
     return key
 
 
-def _unusable(path: Path, reason: object) -> StoreError:
+def _unusable(path: Path, reason: object, *, theirs: bool = False) -> StoreError:
     return StoreError(
         f"The file '{path.name}' of the certificate authority cannot be used.",
         facts={"path": path, "reason": reason},
-        hint=f"move '{path.parent}' away: a new authority is made, and machines of the old one have to be made again",
+        hint="name files that belong together: --tls-ca-cert, --tls-ca-key, --tls-client-cert, --tls-client-key"
+        if theirs
+        else f"move '{path.parent}' away: a new authority is made, and machines of the old one have to be made again",
     )

@@ -114,6 +114,10 @@ class Spec:
     """Whose script installs Docker, where the machine comes without; empty: its own distribution's packages."""
     tls_sans: tuple[str, ...] = ()
     """Further names and addresses that its server's certificate is valid for."""
+    authority: Mapping[str, str] = field(default_factory=dict)
+    """Where the authority and the client's pair are, of those that are not the store's: ``ca.pem`` → path."""
+    swarm: Mapping[str, object] = field(default_factory=dict)
+    """What is to be noted of a classic Swarm that it was meant for, in Docker Machine's words; nothing is done."""
     preload: tuple[str, ...] = ()
     """Docker images that it is born with: names in the user's own engine, or paths of archives."""
     timeout: float = 300.0
@@ -183,6 +187,8 @@ class Record:
     """What `pytest_machine.daemon.public` tells of its daemon's settings."""
     install_url: str = ""
     tls_sans: tuple[str, ...] = ()
+    authority: Mapping[str, str] = field(default_factory=dict)
+    swarm: Mapping[str, object] = field(default_factory=dict)
     created: float
     """Unix time, seconds."""
     expires: float | None = None
@@ -206,7 +212,8 @@ class Record:
         found["store"] = str(self.store)
         found["networks"] = list(self.networks)
         found["tls_sans"] = list(self.tls_sans)
-        found["engine"] = dict(self.engine)
+        for name in ("engine", "authority", "swarm"):
+            found[name] = dict(getattr(self, name))
         found["options"] = {k: list(v) if isinstance(v, tuple) else v for k, v in self.options.items()}
         if self.address is not None:
             found["address"] = {f.name: getattr(self.address, f.name) for f in fields(Address)}
@@ -227,14 +234,12 @@ class Record:
         check_name(str(known["name"]))
         known["store"] = Path(str(known["store"]))
         options = _table(known, "options")
-        known["engine"] = _table(known, "engine")
+        for name in ("engine", "authority", "swarm"):
+            known[name] = _table(known, name)
         known["preload"] = str(known.get("preload") or "")
         known["install_url"] = str(known.get("install_url") or "")
         for name in ("networks", "tls_sans"):
-            texts = known.get(name) or ()
-            if not isinstance(texts, list | tuple):
-                raise TypeError(f"'{name}' is no list")
-            known[name] = tuple(map(str, texts))
+            known[name] = _texts(known, name)
         known["options"] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
         address = known.get("address")
         if isinstance(address, Mapping):
@@ -245,6 +250,13 @@ class Record:
             if known.get(name) is not None and not isinstance(known[name], int | float):
                 raise TypeError(f"'{name}' is no number")
         return cls(**known)  # type: ignore[arg-type]  # checked above
+
+
+def _texts(data: Mapping[str, object], name: str) -> tuple[str, ...]:
+    found = data.get(name) or ()
+    if not isinstance(found, list | tuple):
+        raise TypeError(f"'{name}' is no list")
+    return tuple(map(str, found))
 
 
 def _table(data: Mapping[str, object], name: str) -> Mapping[str, Any]:
