@@ -1,7 +1,7 @@
 """Go's text/template, as far as people write it behind ``-f``: a template is parsed to nodes, and these are run.
 
 The data are what JSON can say. As in Go, a number of theirs is a float64, a missing key prints ``<no value>``, and a
-field of nothing is an error.
+field of nothing is an error; so is one that a `Struct` does not have.
 """
 
 from __future__ import annotations
@@ -18,24 +18,53 @@ from pytest_machine.errors import UsageError
 
 
 class TemplateError(UsageError):
-    """A template that cannot be read, or not be run on these data."""
+    """A template that cannot be run on these data; or not be read: then it is a `TemplateUnread`."""
+
+
+class TemplateUnread(TemplateError):
+    """A template that cannot be read."""
+
+
+class Struct(dict[str, object]):
+    """A map as Go's structs are: printed without its keys, and to ask it for one that it does not have is an error."""
+
+    def __init__(self, kind: str, fields: Mapping[str, object]) -> None:
+        super().__init__(fields)
+        self.kind = kind
+        """What Go calls its type."""
+
+
+class Template:
+    """A template that was read; `functions` are further ones, by name. Raises `TemplateUnread`."""
+
+    def __init__(self, source: str, functions: Mapping[str, Callable[..., object]] | None = None) -> None:
+        self._parsed = _Parser(source, {**_FUNCTIONS, **(functions or {})})
+
+    def render(self, data: object) -> str:
+        """Return what it makes of data; raises `TemplateError`."""
+        run = _Run(self._parsed, data)
+        try:
+            run.nodes(self._parsed.main, data)
+        except (_Break, _Continue):
+            raise run.wrong("{{break}} and {{continue}} belong into {{range}}") from None
+        except RecursionError:
+            raise run.wrong("it is nested too deeply") from None
+        except _Wrong as error:
+            raise run.wrong(str(error)) from error
+        return "".join(run.out)
 
 
 def render(source: str, data: object, functions: Mapping[str, Callable[..., object]] | None = None) -> str:
-    """Return what a template makes of data; `functions` are further ones, by name. Raises `TemplateError`."""
-    parsed = _Parser(source, {**_FUNCTIONS, **(functions or {})})
-    try:
-        run = _Run(parsed, data)
-        run.nodes(parsed.main, data)
-    except (_Break, _Continue):
-        raise _wrong("{{break}} and {{continue}} belong into {{range}}") from None
-    except RecursionError:
-        raise _wrong("it is nested too deeply") from None
-    return "".join(run.out)
+    """Return what a template makes of data; see `Template`."""
+    return Template(source, functions).render(data)
 
 
-def _wrong(why: str) -> TemplateError:
-    return TemplateError(f"template parsing error: {why}", hint="docker-machine inspect NAME shows what there is")
+class _Wrong(Exception):
+    """What is wrong, before it is known where."""
+
+
+def _wrong(why: str) -> _Wrong:
+    return _Wrong(why)
 
 
 # What a template is made of.
@@ -77,6 +106,8 @@ class _Node:
     """``text``, ``pipe``, ``if``, ``range``, ``with``, ``template``, ``break`` or ``continue``."""
     text: str = ""
     pipe: _Pipe | None = None
+    place: tuple[int, int, str] = (1, 0, "")
+    """Line and column of an action, and what it says."""
     body: list[_Node] = field(default_factory=list)
     other: list[_Node] = field(default_factory=list)
 
@@ -102,25 +133,34 @@ class _Parser:
     def __init__(self, source: str, functions: Mapping[str, Callable[..., object]]) -> None:
         self.functions = functions
         self.named: dict[str, list[_Node]] = {}
-        self._parts = list(self._split(source))
+        self._place = (1, 0, "")
         self._next = 0
-        self.main, ended = self._list()
-        if ended:
-            raise _wrong(f"unexpected {{{{{ended}}}}}")
+        try:
+            self._parts = list(self._split(source))
+            self.main, ended = self._list()
+            if ended:
+                raise _wrong(f"unexpected {{{{{ended}}}}}")
+        except _Wrong as error:
+            raise TemplateUnread(f"template: :{self._place[0]}: {error}") from error
+        except RecursionError:
+            raise TemplateUnread(f"template: :{self._place[0]}: it is nested too deeply") from None
 
-    def _split(self, source: str) -> Iterator[tuple[bool, str]]:
-        """Yield texts, and insides of actions (True)."""
+    def _split(self, source: str) -> Iterator[tuple[tuple[int, int, str] | None, str]]:
+        """Yield texts, and insides of actions with their places."""
         place, trim = 0, False
         while (start := source.find("{{", place)) >= 0:
             found = _ACTION.match(source, start)
+            self._place = (source.count("\n", 0, start) + 1, start, "")
             if found is None:
                 raise _wrong("unclosed action")
             text = source[place:start]
-            yield False, self._trimmed(text, left=trim, right=bool(found[1]))
+            yield None, self._trimmed(text, left=trim, right=bool(found[1]))
             if found[2] is not None:
-                yield True, found[2].strip()
+                inside = found.start(2) + len(found[2]) - len(found[2].lstrip())
+                column = inside - source.rfind("\n", 0, inside) - 1
+                yield (source.count("\n", 0, inside) + 1, column, found[2].strip()), found[2].strip()
             place, trim = found.end(), bool(found[3])
-        yield False, self._trimmed(source[place:], left=trim, right=False)
+        yield None, self._trimmed(source[place:], left=trim, right=False)
 
     @staticmethod
     def _trimmed(text: str, *, left: bool, right: bool) -> str:
@@ -131,16 +171,19 @@ class _Parser:
         """Return the nodes up to an ``end`` or ``else``, and that action; empty at the end of the template."""
         nodes: list[_Node] = []
         while self._next < len(self._parts):
-            action, text = self._parts[self._next]
+            place, text = self._parts[self._next]
             self._next += 1
-            if not action:
+            if place is None:
                 if text:
                     nodes.append(_Node("text", text))
                 continue
+            self._place = place
             word = (re.match(r"\w+", text) or [""])[0]
             if word in ("end", "else"):
                 return nodes, text
-            nodes += self._action(word, text)
+            for node in self._action(word, text):
+                node.place = place
+                nodes.append(node)
         return nodes, ""
 
     def _action(self, word: str, text: str) -> list[_Node]:
@@ -311,7 +354,13 @@ class _Run:
         self._parsed = parsed
         self._variables: list[tuple[str, object]] = [("$", data)]
         self._depth = 0
+        self._place = (1, 0, "")
         self.out: list[str] = []
+
+    def wrong(self, why: str) -> TemplateError:
+        """Return the error, in Go's words, at the action that is being run."""
+        line, column, action = self._place
+        return TemplateError(f'template: :{line}:{column}: executing "" at <{action}>: {why}')
 
     def nodes(self, nodes: Sequence[_Node], dot: object) -> None:
         """Run nodes; variables that they declare end with them."""
@@ -323,6 +372,8 @@ class _Run:
             del self._variables[known:]
 
     def _node(self, node: _Node, dot: object) -> None:
+        if node.kind != "text":
+            self._place = node.place
         if node.kind == "text":
             self.out.append(node.text)
         elif node.kind == "break":
@@ -462,6 +513,8 @@ def _pairs(value: object) -> list[tuple[object, object]]:
 
 
 def _field(value: object, name: str) -> object:
+    if isinstance(value, Struct) and name not in value:
+        raise _wrong(f"can't evaluate field {name} in type {value.kind}")
     if isinstance(value, dict):
         return _given(value[name]) if name in value else _ABSENT
     if value is None or isinstance(value, _Absent):
@@ -497,6 +550,8 @@ def _plain(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, (int, float)):
         return _float(value) if isinstance(value, float) else str(value)
+    if isinstance(value, Struct):
+        return f"{{{' '.join(_plain(_given(each)) for each in value.values())}}}"
     if isinstance(value, dict):
         return f"map[{' '.join(f'{key}:{_plain(_given(each))}' for key, each in sorted(value.items()))}]"
     if isinstance(value, (list, tuple)):
@@ -657,18 +712,30 @@ def _whole(value: object) -> object:
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
         return int(value)
     if isinstance(value, dict):
-        return {key: _whole(value[key]) for key in sorted(value)}
+        return {key: _whole(value[key]) for key in (value if isinstance(value, Struct) else sorted(value))}
     if isinstance(value, (list, tuple)):
         return [_whole(each) for each in value]
     return None if isinstance(value, _Absent) else value
 
 
 def _json(value: object) -> str:
-    return json.dumps(_whole(value), ensure_ascii=False, separators=(",", ":"))
+    return _safe(json.dumps(_whole(value), ensure_ascii=False, separators=(",", ":")))
 
 
 def _prettyjson(value: object) -> str:
-    return json.dumps(_whole(value), ensure_ascii=False, indent=4)
+    return _safe(json.dumps(_whole(value), ensure_ascii=False, indent=4))
+
+
+def pretty(value: object) -> str:
+    """Return JSON as Go's ``json.MarshalIndent`` writes it by 4 spaces, keys in the order in which they are."""
+    return _safe(json.dumps(value, ensure_ascii=False, indent=4))
+
+
+def _safe(text: str) -> str:
+    """Return JSON that HTML cannot take for its own, as Go writes it."""
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
 
 
 _FUNCTIONS: Mapping[str, Callable[..., object]] = {

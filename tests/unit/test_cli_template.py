@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_machine.cli.template import TemplateError, render
+from pytest_machine.cli.template import Struct, TemplateError, TemplateUnread, render
 
 DATA: dict[str, object] = {
     "Name": "web",
@@ -96,9 +96,35 @@ def test_as_go_does(source: str, shown: str) -> None:
     ],
 )
 def test_what_is_wrong_is_said(source: str, said: str) -> None:
-    with pytest.raises(TemplateError, match="template parsing error: ") as caught:
+    with pytest.raises(TemplateError, match=r"^template: :1:") as caught:
         render(source, DATA)
     assert said in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("a\nb {{foo}}", 'template: :2: function "foo" not defined'),
+        ("{{.Nix}}", 'template: :1:2: executing "" at <.Nix>: can\'t evaluate field Nix in type commands.HostListItem'),
+        ("a\n {{- .Nix }}", 'template: :2:5: executing "" at <.Nix>: can\'t evaluate field Nix in type'),
+    ],
+)
+def test_where_it_is_wrong(source: str, said: str) -> None:
+    with pytest.raises(TemplateError) as caught:
+        render(source, Struct("commands.HostListItem", DATA))
+    assert caught.value.message.startswith(said)
+    assert isinstance(caught.value, TemplateUnread) == ("foo" in source)
+
+
+def test_a_struct_is_printed_without_its_keys() -> None:
+    found = Struct("swarm.Options", {"IsSwarm": False, "Discovery": "token://x", "ArbitraryFlags": ["a=b"]})
+    assert render("{{.S}} {{json .S}}", {"S": found}) == (
+        '{false token://x [a=b]} {"IsSwarm":false,"Discovery":"token://x","ArbitraryFlags":["a=b"]}'
+    )
+
+
+def test_json_is_safe_in_html_as_gos_is() -> None:
+    assert render("{{json .}}", "<a&b>") == '"\\u003ca\\u0026b\\u003e"'
 
 
 def test_functions_of_the_caller() -> None:
