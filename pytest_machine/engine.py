@@ -223,6 +223,26 @@ def version(address: Address, *, certs: Path, timeout: float = 2) -> str:
     return ""
 
 
+def told(address: Address, *, certs: Path, timeout: float = 2) -> tuple[str, str]:
+    """Return the daemon's version, and what it is in a Swarm: ``manager`` or ``worker``, or its state on the way there.
+
+    Empty is what it does not say, or is not.
+    """
+    with contextlib.suppress(*TROUBLE), Api(address, certs=certs, timeout=timeout) as api:
+        found = str((api.get("/version") or {}).get("Version", ""))
+        with contextlib.suppress(*TROUBLE):
+            return found, _role((api.get("/info") or {}).get("Swarm") or {})
+        return found, ""
+    return "", ""
+
+
+def _role(swarm: Mapping[str, Any]) -> str:
+    state = str(swarm.get("LocalNodeState") or "inactive")
+    if state == "active":
+        return "manager" if swarm.get("ControlAvailable") else "worker"
+    return "" if state == "inactive" else state
+
+
 def quiesce(address: Address, *, certs: Path, grace: float) -> None:
     """Ask every running container to end, all at once, and wait `grace` seconds at most.
 

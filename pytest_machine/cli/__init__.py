@@ -6,12 +6,14 @@ Nothing here imports docker or cryptography, so that ``--help`` answers at once;
 from __future__ import annotations
 
 import importlib
+import os
 
 import click
 
 from pytest_machine.errors import MachineError
 
-from .command import BadFlag, Session, read, told_wrong
+from .command import BadFlag, Session, parse_bool, read, tell, told_wrong
+from .layout import Flag, program_help
 
 # Command → module of this package, which has the command under the same name.
 COMMANDS = {
@@ -40,13 +42,29 @@ COMMANDS = {
     "version": "about",
 }
 
+# What the authority's directory calls it → `--tls-` flag, variable's end.
+_FILES = {"ca.pem": "ca_cert", "ca-key.pem": "ca_key", "cert.pem": "client_cert", "key.pem": "client_key"}
+
+# As Docker Machine's help has them; what it does not have follows in the order of the alphabet, and `help` is the last.
+_ORDER = (
+    *("active", "config", "create", "env", "inspect", "ip", "kill", "ls", "provision", "regenerate-certs", "restart"),
+    *("rm", "ssh", "scp", "mount", "start", "status", "stop", "upgrade", "url", "version"),
+)
+
 
 class Program(click.Group):
     """A group that finds its commands in `COMMANDS` and shows our errors as they are: a sentence, facts, a hint."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """Return the commands' names, sorted."""
-        return sorted(COMMANDS)
+        """Return the commands' names, in the order in which help shows them."""
+        known = [name for name in _ORDER if name in COMMANDS]
+        return [*known, *sorted(COMMANDS.keys() - {*known, "help"}), "help"]
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the program's help."""
+        from .about import number
+
+        return program_help(ctx, self, number())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import a command's module and return the command."""
@@ -59,6 +77,7 @@ class Program(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the flags before the command in Go's way; without any command, show what there is."""
+        _read_debug(ctx)
         try:
             flags, words = read(args, self.get_params(ctx), stop=True)
         except BadFlag as error:
@@ -81,10 +100,19 @@ class Program(click.Group):
         try:
             return super().invoke(ctx)
         except MachineError as error:
-            if ctx.ensure_object(Session).debug:
-                raise
-            click.echo(str(error), err=True)
+            tell(ctx, error)
             ctx.exit(error.exit_code)
+
+
+def _read_debug(ctx: click.Context) -> None:
+    """Read ``MACHINE_DEBUG``; a value that says nothing ends the program."""
+    value = os.environ.get("MACHINE_DEBUG", "")
+    if value and not ctx.resilient_parsing:
+        try:
+            ctx.ensure_object(Session).debug = parse_bool(value)
+        except ValueError as error:
+            click.echo(f"Error parsing boolean value from MACHINE_DEBUG: {error}", err=True)
+            ctx.exit(1)
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -95,15 +123,48 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
         ctx.exit()
 
 
+def _default_path() -> str:
+    from pytest_machine.owner import storage_path
+
+    return str(storage_path())
+
+
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-D", "--debug", is_flag=True, help="Show errors with all that led to them [$MACHINE_DEBUG]")
 @click.option(
-    "-v", "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version."
+    "-s",
+    "--storage-path",
+    cls=Flag,
+    default=_default_path,
+    envvar="MACHINE_STORAGE_PATH",
+    help="Where machines are kept",
 )
-@click.option("-D", "--debug", is_flag=True, envvar="MACHINE_DEBUG", help="Show errors with all that led to them.")
+@click.option("--tls-ca-cert", envvar="MACHINE_TLS_CA_CERT", help="Certificate of the authority for new machines")
+@click.option("--tls-ca-key", envvar="MACHINE_TLS_CA_KEY", help="The authority's key, which signs their certificates")
+@click.option("--tls-client-cert", envvar="MACHINE_TLS_CLIENT_CERT", help="Certificate that clients show to them")
+@click.option("--tls-client-key", envvar="MACHINE_TLS_CLIENT_KEY", help="The clients' key")
 @click.option(
-    "-s", "--storage-path", metavar="DIR", help="Where machines are kept. [$MACHINE_STORAGE_PATH, ~/.docker/machine]"
+    "--github-api-token",
+    envvar="MACHINE_GITHUB_API_TOKEN",
+    help="Accepted for Docker Machine's sake: nothing asks GitHub",
+)
+@click.option(
+    "--native-ssh", is_flag=True, help="Accepted for Docker Machine's sake: SSH is OpenSSH's [$MACHINE_NATIVE_SSH]"
+)
+@click.option(
+    "--bugsnag-api-token",
+    envvar="MACHINE_BUGSNAG_API_TOKEN",
+    help="Accepted for Docker Machine's sake: nothing is ever reported to anybody",
+)
+@click.help_option("-h", "--help", help="Show help")
+@click.option(
+    "-v", "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version"
 )
 @click.pass_context
-def main(ctx: click.Context, *, debug: bool, storage_path: str | None) -> None:
-    """Throwaway Docker hosts: for tests, and by hand."""
-    ctx.obj = Session(storage_path or "", debug)
+def main(ctx: click.Context, /, *, debug: bool, storage_path: str, **given: str | bool | None) -> None:
+    """Create and manage machines running Docker."""
+    session = ctx.ensure_object(Session)
+    session.storage = storage_path
+    session.debug = session.debug or debug
+    places = {name: given[f"tls_{flag}"] for name, flag in _FILES.items()}
+    session.certificates = {name: str(place) for name, place in places.items() if place}

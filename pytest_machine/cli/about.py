@@ -7,11 +7,16 @@ import click
 from .command import Command, Failed, Session
 
 
-def line(ctx: click.Context) -> str:
-    """Return the line that says which program this is; scripts take its third word."""
+def number() -> str:
+    """Return which version this is."""
     from importlib import metadata
 
-    return f"{ctx.find_root().info_name} version {metadata.version('pytest-machine')}, build pytest-machine"
+    return f"{metadata.version('pytest-machine')}, build pytest-machine"
+
+
+def line(ctx: click.Context) -> str:
+    """Return the line that says which program this is; scripts take its third word."""
+    return f"{ctx.find_root().info_name} version {number()}"
 
 
 @click.command(cls=Command)
@@ -27,9 +32,9 @@ def version(ctx: click.Context, names: tuple[str, ...]) -> None:
     from . import noted
 
     machine = noted.one(ctx.ensure_object(Session), names)
-    found = ask(noted.running(machine), certs=machine.record.directory)
+    found = ask(noted.running(machine), certs=machine.certificates)
     if not found:
-        raise Failed(f"Docker on the machine '{machine.name}' does not answer.")
+        raise Failed("Unable to query docker version: Cannot connect to the docker engine endpoint")
     click.echo(found)
 
 
@@ -37,7 +42,7 @@ def version(ctx: click.Context, names: tuple[str, ...]) -> None:
 @click.argument("names", metavar="[COMMAND]", nargs=-1)
 @click.pass_context
 def help(ctx: click.Context, names: tuple[str, ...]) -> None:  # noqa: A001  # the command's name
-    """Show what there is, or a command's help."""
+    """Show what commands there are, or the help of one."""
     root = ctx.find_root()
     if not names:
         click.echo(root.get_help())

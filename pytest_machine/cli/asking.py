@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
+
+from pytest_machine.errors import MachineError
 
 from .command import Command, Failed, Session, told_help
 
@@ -18,26 +19,36 @@ if TYPE_CHECKING:
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.pass_context
 def ip(ctx: click.Context, names: tuple[str, ...]) -> None:
-    """Show machines' addresses, a line each, in the order in which they are named."""
+    """Get the IP addresses of machines, a line each, in the order in which they are named.
+
+    Arguments are machine names.
+    """
     from . import noted
 
-    def ask(machine: Noted) -> str:
+    def ask(machine: Noted) -> str | MachineError:
         try:
             address = noted.running(machine)
-            # Of an engine that is known by its address alone, the reference shows the port too.
-            return urlsplit(address.engine).netloc if address.engine else address.ip
-        except Failed as error:
-            raise Failed(f"Error getting IP address: {error}") from error
+        except MachineError as error:
+            return error
+        # Of an engine that is known by its address alone, the reference shows the port too.
+        return urlsplit(address.engine).netloc if address.engine else address.ip
 
-    for found in noted.together(noted.several(ctx.ensure_object(Session), names), ask):
-        click.echo(found)
+    found = noted.together(noted.several(ctx.ensure_object(Session), names), ask)
+    for each in found:
+        if isinstance(each, str):
+            click.echo(each)
+    if errors := [f"Error getting IP address: {each}" for each in found if isinstance(each, MachineError)]:
+        raise Failed("\n".join(errors))
 
 
 @click.command(cls=Command)
 @click.argument("names", metavar="[NAME]", nargs=-1)
 @click.pass_context
 def url(ctx: click.Context, names: tuple[str, ...]) -> None:
-    """Show where a machine's Docker is reached, as DOCKER_HOST wants it."""
+    """Get the URL of a machine: where its Docker is reached, as DOCKER_HOST wants it.
+
+    Argument is a machine name.
+    """
     from . import noted
 
     click.echo(noted.running(noted.one(ctx.ensure_object(Session), names)).url)
@@ -47,7 +58,10 @@ def url(ctx: click.Context, names: tuple[str, ...]) -> None:
 @click.argument("names", metavar="[NAME]", nargs=-1)
 @click.pass_context
 def status(ctx: click.Context, names: tuple[str, ...]) -> None:
-    """Show what a machine does: Running, Paused, Saved, Stopped, Starting, Error."""
+    """Get the status of a machine.
+
+    Argument is a machine name. It is Running, Paused, Saved, Stopped, Starting or Error.
+    """
     from . import noted
 
     click.echo(noted.WORDS[noted.look(noted.one(ctx.ensure_object(Session), names)).state])
@@ -55,89 +69,24 @@ def status(ctx: click.Context, names: tuple[str, ...]) -> None:
 
 @click.command(cls=Command)
 @click.argument("names", metavar="[NAME]", nargs=-1)
-@click.option(
-    "-f", "--format", metavar="TEMPLATE", help="A Go template of what is to be shown: '{{.Driver.IPAddress}}'."
-)
+@click.option("-f", "--format", help="A Go template of what is to be shown: '{{.Driver.IPAddress}}'")
 @click.pass_context
 def inspect(ctx: click.Context, names: tuple[str, ...], *, format: str | None) -> None:  # the flag's name
-    """Show all that is noted of a machine, as JSON. Secrets are not."""
+    """Inspect information about a machine: all that is noted of it, as JSON.
+
+    Argument is a machine name. Secrets are not shown.
+    """
     from . import noted
+    from .template import Template, TemplateUnread, pretty
 
     if len(names) > 1:
         raise told_help(ctx, "Error: Expected one machine name as an argument")
-    found = _known(noted.one(ctx.ensure_object(Session), names))
-    if format:
-        from .template import render
-
-        click.echo(render(format, found))
-    else:
-        click.echo(json.dumps(found, indent=4, ensure_ascii=False))
-
-
-def _known(machine: Noted) -> dict[str, object]:
-    """Return what is noted as Docker Machine shows it: scripts know the names."""
-    from pytest_machine.birth import KEY
-
-    record, store = machine.record, machine.record.store
-    directory = record.directory
-    address = record.address
-    certificates = store / "certs"
-    driver = {
-        "IPAddress": address.ip if address else "",
-        "MachineName": record.name,
-        "SSHUser": address.user if address else "",
-        "SSHPort": address.ssh_port if address else 0,
-        "SSHKeyPath": str(directory / KEY),
-        "StorePath": str(store),
-        "SwarmMaster": False,
-        "SwarmHost": "",
-        "SwarmDiscovery": "",
-        "Id": record.id,
-        "Options": {name: list(v) if isinstance(v, tuple) else v for name, v in record.options.items()},
-    }
-    authentication = {
-        "CertDir": str(certificates),
-        "CaCertPath": str(certificates / "ca.pem"),
-        "CaPrivateKeyPath": str(certificates / "ca-key.pem"),
-        "CaCertRemotePath": "/etc/docker/ca.pem",
-        "ServerCertPath": str(directory / "server.pem"),
-        "ServerKeyPath": str(directory / "server-key.pem"),
-        "ClientKeyPath": str(certificates / "key.pem"),
-        "ServerCertRemotePath": "/etc/docker/server.pem",
-        "ServerKeyRemotePath": "/etc/docker/server-key.pem",
-        "ClientCertPath": str(certificates / "cert.pem"),
-        "ServerCertSANs": [],
-        "StorePath": str(directory),
-    }
-    options = {"EngineOptions": _engine(machine), "SwarmOptions": _swarm(), "AuthOptions": authentication}
-    return {
-        "ConfigVersion": 3,
-        "Driver": driver,
-        "DriverName": record.driver,
-        "HostOptions": {"Driver": "", "Memory": 0, "Disk": 0, **options},
-        "Name": record.name,
-    }
-
-
-def _engine(machine: Noted) -> dict[str, object]:
-    noted = machine.record.engine
-    options = noted.get("options")
-    given = dict(options) if isinstance(options, dict) else {}
-    return {
-        "InsecureRegistry": given.pop("insecure-registries", []),
-        "Labels": given.pop("labels", []),
-        "RegistryMirror": given.pop("registry-mirrors", []),
-        "StorageDriver": given.pop("storage-driver", ""),
-        # Names alone: the values may be secret.
-        "Env": noted.get("env", []),
-        "ArbitraryFlags": [f"{name}={_flat(value)}" for name, value in given.items()],
-        "TlsVerify": True,
-    }
-
-
-def _flat(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _swarm() -> dict[str, object]:
-    return {"IsSwarm": False, "Address": "", "Discovery": "", "Agent": False, "Master": False, "Host": ""}
+    machine = noted.one(ctx.ensure_object(Session), names)
+    if not format:
+        click.echo(pretty(machine.config))
+        return
+    try:
+        template = Template(format)
+    except TemplateUnread as error:
+        raise Failed(f"template parsing error: {error}") from error
+    click.echo(template.render(machine.config))

@@ -7,8 +7,10 @@ after names, and ``--`` ends them. Errors go to standard error, and the exit cod
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,16 +18,15 @@ import click
 
 from pytest_machine.errors import MachineError
 
+from .layout import HelpfulCommand, Switch
+
 if TYPE_CHECKING:
     from pytest_machine.plugins import Registry
     from pytest_machine.store import Store
 
 _TRUE = ("1", "t", "T", "true", "TRUE", "True")
 _FALSE = ("0", "f", "F", "false", "FALSE", "False")
-
-
-class Switch(click.Option):
-    """A flag without a value of which ``--x=false`` is not the same as nothing: text, empty where it is not given."""
+_DEBUG = ("-D", "--debug", "-debug")
 
 
 class BadFlag(Exception):
@@ -43,6 +44,8 @@ class Session:
     storage: str = ""
     """The store's directory, if ``-s`` gave one."""
     debug: bool = False
+    certificates: Mapping[str, str] = field(default_factory=dict)
+    """Usual name → path, of those of the authority's and the client's files that ``--tls-*`` placed elsewhere."""
 
     @functools.cached_property
     def store(self) -> Store:
@@ -60,7 +63,7 @@ class Session:
         return Registry()
 
 
-class Command(click.Command):
+class Command(HelpfulCommand):
     """A command of Docker Machine's."""
 
     wrong_usage = 0
@@ -69,26 +72,58 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read flags in Go's way; what cannot be read is told with the command's help."""
         try:
-            flags, words = read(args, self.get_params(ctx))
+            flags, words = read(_undebugged(ctx, args), self.get_params(ctx))
             return super().parse_args(ctx, [*flags, "--", *words])
         except (BadFlag, click.UsageError) as error:
             told_wrong(ctx, error, self.wrong_usage)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it; what goes wrong is said on standard error."""
-        session = ctx.ensure_object(Session)
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
         except (MachineError, OSError) as error:
-            if session.debug or isinstance(error, BrokenPipeError):
-                raise
-            click.echo(str(error), err=True)
+            tell(ctx, error)
             ctx.exit(1)
+
+
+def tell(ctx: click.Context, error: Exception) -> None:
+    """Say on standard error what went wrong; with ``--debug``, all that led to it first."""
+    if ctx.ensure_object(Session).debug:
+        import traceback
+
+        click.echo("".join(traceback.format_exception(error)), err=True)
+    click.echo(str(error), err=True)
+
+
+def argv0() -> list[str]:
+    """Return what has to be typed to have this program again, word by word."""
+    import shutil
+    import sys
+
+    context = click.get_current_context().find_root()
+    name = context.info_name or ""
+    typed = sys.argv[0]
+    # A program on the PATH is given its whole path here, whatever was typed.
+    if not os.path.dirname(typed) or " " in name or shutil.which(name) in (None, typed):  # noqa: PTH120  # "" is told
+        return name.split()
+    return [typed]
+
+
+def _undebugged(ctx: click.Context, args: list[str]) -> list[str]:
+    """Return the arguments without ``--debug``, which may stand anywhere before ``--``."""
+    end = args.index("--") if "--" in args else len(args)
+    if any(arg in _DEBUG for arg in args[:end]):
+        ctx.ensure_object(Session).debug = True
+    return [*(arg for arg in args[:end] if arg not in _DEBUG), *args[end:]]
 
 
 def told_wrong(ctx: click.Context, error: Exception, code: int) -> NoReturn:
     """Say that the command was used wrongly, and how it is used; end the program."""
-    click.echo(f"Incorrect Usage.\n\n{ctx.get_help()}\n")
+    click.echo(f"Incorrect Usage.\n\n{ctx.get_help()}")
+    if ctx.parent is not None:
+        click.echo()
     click.echo(error.format_message() if isinstance(error, click.UsageError) else str(error), err=True)
     ctx.exit(code)
 
@@ -122,6 +157,8 @@ def read(args: Sequence[str], params: Iterable[click.Parameter], *, stop: bool =
                 words += rest
         else:
             name, given, value = arg.removeprefix("-").removeprefix("-").partition("=")
+            if not name or name.startswith("-"):
+                raise BadFlag(f"bad flag syntax: {arg}")
             if name not in known:
                 raise BadFlag(f"flag provided but not defined: -{name}")
             param, flag = known[name]
@@ -131,11 +168,23 @@ def read(args: Sequence[str], params: Iterable[click.Parameter], *, stop: bool =
 
 def _one(param: click.Option, flag: str, name: str, value: str | None, rest: Iterator[str]) -> list[str]:
     if param.is_flag or isinstance(param, Switch):
-        if value is not None and value not in (*_TRUE, *_FALSE):
-            raise BadFlag(f'invalid boolean value "{value}" for -{name}')
+        if value is not None:
+            try:
+                parse_bool(value)
+            except ValueError as error:
+                raise BadFlag(f'invalid boolean value "{value}" for -{name}: {error}') from None
         if isinstance(param, Switch):
             return [f"{flag}={'false' if value in _FALSE else 'true'}"]
         return [] if value in _FALSE else [flag]
     if value is None and (value := next(rest, None)) is None:
         raise BadFlag(f"flag needs an argument: -{name}")
+    if isinstance(param.type, click.types.IntParamType) and not re.fullmatch(r"[+-]?\d+", value):
+        raise BadFlag(f'invalid value "{value}" for flag -{name}: strconv.ParseInt: parsing "{value}": invalid syntax')
     return [f"{flag}={value}"] if flag.startswith("--") else [flag, value]
+
+
+def parse_bool(value: str) -> bool:
+    """Return what Go's ``strconv.ParseBool`` does; raises `ValueError` in its words."""
+    if value not in (*_TRUE, *_FALSE):
+        raise ValueError(f'strconv.ParseBool: parsing "{value}": invalid syntax')
+    return value in _TRUE

@@ -6,12 +6,15 @@ import contextlib
 import os
 import re
 import typing
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from .command import Command, Failed, Session, Switch, told_help
+from .command import Command, Failed, Session, argv0, told_help
+from .config import SWARM
+from .layout import Commas, Flag, Switch
 
 if TYPE_CHECKING:
     from pytest_machine.birth import Witness
@@ -36,6 +39,10 @@ _LISTS = {
 _TABLES = {"log-opt": "log-opts"}
 _TIMEOUT = 1800.0
 """Seconds: a slow mirror may need a quarter of an hour to bring Docker to a machine that came without."""
+_NO_SWARM = (
+    "WARNING: Classic Swarm is noted, but not set up: its image and its discovery service are gone for good. "
+    "Docker has a Swarm of its own: docker swarm init."
+)
 _PRE_CHECK = 3
 """The exit code where a driver cannot make machines here."""
 _DRIVER, _FIELD = "pytest_machine.driver", "option_"
@@ -45,10 +52,11 @@ class Create(Command):
     """Its flags are known once the driver is."""
 
     wrong_usage = 1
+    sorted_flags = True
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Find the driver first, then read its flags too."""
-        from pytest_machine.errors import DriverUnavailable, MachineError
+        from pytest_machine.errors import DriverUnavailable, UnknownDriver
 
         asked = _asked(args) or os.environ.get("MACHINE_DRIVER", "")
         registry = ctx.ensure_object(Session).registry
@@ -56,8 +64,11 @@ class Create(Command):
             ctx.meta[_DRIVER] = registry.driver(asked) if asked else registry.choose()
         except DriverUnavailable as error:
             ctx.meta[_DRIVER] = error  # told when it is needed: for --help it is not
-        except MachineError as error:
-            click.echo(str(error), err=True)
+        except UnknownDriver as error:
+            from pytest_machine.foreign import no_driver
+
+            _, _, rest = str(error).partition("\n")
+            click.echo(f"{no_driver(asked)}\n{rest}", err=True)
             ctx.exit(1)
         return super().parse_args(ctx, args)
 
@@ -82,61 +93,92 @@ def _flags(driver: type) -> Iterator[click.Option]:
     from pytest_machine.options import options
 
     for each in (option for option in options(driver).values() if option.flag):
-        default = "" if each.secret or each.default in (None, "", (), False) else f"; default: {each.default}"
-        yield (Switch if each.type is bool else click.Option)(
+        default = "" if each.secret or each.default in (None, ()) else str(each.default)
+        yield (Switch if each.type is bool else Flag)(
             [each.flag, f"{_FIELD}{each.name}"],
-            help=f"{each.help} [${each.env}{default}]",
+            help=each.help,
             multiple=typing.get_origin(each.type) is tuple,
-            metavar="[=false]" if each.type is bool else "VALUE",
+            shown=default,
+            variable=each.env,
         )
+
+
+def _some(flag: str, help: str, *, envvar: str | None = None) -> Callable[[Any], Any]:
+    """Return a flag that may be given again and again."""
+    return click.option(flag, cls=Flag, type=Commas(), multiple=True, help=help, envvar=envvar)
 
 
 @click.command(cls=Create)
 @click.argument("names", metavar="NAME", nargs=-1)
 @click.option(
-    "-d", "--driver", metavar="NAME", help="What makes the machine. [$MACHINE_DRIVER; default: what can here]"
+    "-d", "--driver", cls=Flag, variable="MACHINE_DRIVER", help="Driver to create machine with; default: what can here"
 )
-@click.option("--engine-env", metavar="KEY=VALUE", multiple=True, help="A variable of its Docker daemon.")
-@click.option("--engine-insecure-registry", metavar="HOST", multiple=True, help="A registry to speak to without TLS.")
-@click.option("--engine-label", metavar="KEY=VALUE", multiple=True, help="A label of its Docker daemon.")
-@click.option("--engine-opt", metavar="FLAG=VALUE", multiple=True, help="An option of its Docker daemon.")
 @click.option(
-    "--engine-registry-mirror",
-    metavar="URL",
-    multiple=True,
-    help="An address to ask before Docker Hub. [$ENGINE_REGISTRY_MIRROR]",
+    "--engine-install-url",
+    envvar="MACHINE_DOCKER_INSTALL_URL",
+    help="Whose script installs Docker where there is none; default: its distribution's packages",
 )
-@click.option("--engine-storage-driver", metavar="NAME", help="How its Docker daemon stores images.")
+@_some("--engine-opt", "Specify arbitrary flags to include with the created engine in the form flag=value")
+@_some("--engine-insecure-registry", "Specify insecure registries to allow with the created engine")
+@_some("--engine-registry-mirror", "Specify registry mirrors to use", envvar="ENGINE_REGISTRY_MIRROR")
+@_some("--engine-label", "Specify labels for the created engine")
+@click.option("--engine-storage-driver", help="Specify a storage driver to use with the engine")
+@_some("--engine-env", "Specify environment variables to set in the engine")
+@click.option("--swarm", is_flag=True, help="Note that the machine is for a classic Swarm")
+@click.option(
+    "--swarm-image",
+    default=str(SWARM["Image"]),
+    envvar="MACHINE_SWARM_IMAGE",
+    help="Specify Docker image to use for classic Swarm",
+)
+@click.option("--swarm-master", is_flag=True, help="Note that the machine is for a classic Swarm's master")
+@click.option("--swarm-discovery", default="", help="Discovery service to use with classic Swarm")
+@click.option(
+    "--swarm-strategy", default=str(SWARM["Strategy"]), help="Define a default scheduling strategy for classic Swarm"
+)
+@_some("--swarm-opt", "Define arbitrary flags for classic Swarm's master")
+@_some("--swarm-join-opt", "Define arbitrary flags for classic Swarm's join")
+@click.option("--swarm-host", default=str(SWARM["Host"]), help="ip/socket to listen on for classic Swarm's master")
+@click.option(
+    "--swarm-addr", default="", help="addr to advertise for classic Swarm (default: detect and use the machine IP)"
+)
+@click.option("--swarm-experimental", is_flag=True, help="Enable classic Swarm's experimental features")
+@_some("--tls-san", "Support extra SANs for TLS certs")
 @click.pass_context
-def create(ctx: click.Context, /, names: tuple[str, ...], **given: object) -> None:
-    """Make a machine.
+def create(ctx: click.Context, /, names: tuple[str, ...], **given: Any) -> None:
+    """Create a machine.
 
-    Every driver has flags of its own: create --driver NAME --help shows them. A machine of that name whose creation
-    was broken off is replaced. Exit code 3: the driver cannot make machines here.
+    Run 'docker-machine create --driver name --help' to include the create flags for that driver in the help text.
+
+    A machine of that name whose creation was broken off is replaced. Exit code 3: the driver cannot make machines here.
     """
-    name = _checked(ctx, names)
+    name = _checked(ctx, names, given)
     session = ctx.ensure_object(Session)
     with _alone(session.store, name):
         _check_free(session.store, name)
         driver = ctx.meta[_DRIVER]
         if isinstance(driver, Exception):
             _refused(ctx, driver)
-        spec = _spec(name, driver, given)
+        spec = _spec(session, name, driver, given)
         _replace(session, spec)
+        if spec.swarm:
+            click.echo(_NO_SWARM)
         record = _make(ctx, session, spec)
     click.echo(
         "To see how to connect your Docker Client to the Docker Engine running on this virtual machine, "
-        f"run: {ctx.find_root().info_name} env {record.name}"
+        f"run: {' '.join(argv0())} env {record.name}"
     )
 
 
-def _checked(ctx: click.Context, names: tuple[str, ...]) -> str:
+def _checked(ctx: click.Context, names: tuple[str, ...], given: Mapping[str, Any]) -> str:
     if len(names) > 1:
         raise Failed(f"Invalid command line. Found extra arguments [{' '.join(names[1:])}]")
     if not names or not names[0]:
         raise told_help(ctx, "Error: No machine name specified")
     if not _NAME.fullmatch(names[0]):
         raise Failed("Error creating machine: Invalid hostname specified. Allowed hostname chars are: 0-9a-zA-Z . -")
+    if (discovery := given["swarm_discovery"]) and not re.search(r"[^:]*://.*", discovery):
+        raise Failed(f"Error parsing swarm discovery: Swarm Discovery URL was in the wrong format: {discovery}")
     return names[0]
 
 
@@ -196,35 +238,57 @@ def _foreign(store: Store, name: str) -> bool:
         return True
 
 
-def _spec(name: str, driver: type[Driver], given: dict[str, object]) -> Spec:
+def _spec(session: Session, name: str, driver: type[Driver], given: Mapping[str, Any]) -> Spec:
     from pytest_machine.model import Spec
     from pytest_machine.options import from_environment
 
     options: dict[str, Value] = from_environment(driver)
     for key, value in given.items():
         if key.startswith(_FIELD) and value not in (None, ()):
-            options[key.removeprefix(_FIELD)] = value  # type: ignore[assignment]  # text, texts or a bool
-    return Spec(name=name, driver=driver.name, options=options, engine=_engine(given), timeout=_TIMEOUT)
+            options[key.removeprefix(_FIELD)] = value
+    return Spec(
+        name=name,
+        driver=driver.name,
+        options=options,
+        engine=_engine(given),
+        install_url=given["engine_install_url"] or "",
+        tls_sans=given["tls_san"],
+        authority={file: str(Path(place).absolute()) for file, place in session.certificates.items()},
+        swarm=_swarm(given),
+        timeout=_TIMEOUT,
+    )
 
 
-def _engine(given: dict[str, object]) -> Engine:
+def _swarm(given: Mapping[str, Any]) -> dict[str, object]:
+    """Return what is to be noted of a classic Swarm; nothing for a machine that is for none."""
+    found = {
+        "IsSwarm": given["swarm"] or given["swarm_master"],
+        "Address": given["swarm_addr"],
+        "Discovery": given["swarm_discovery"],
+        "Agent": given["swarm"],
+        "Master": given["swarm_master"],
+        "Host": given["swarm_host"],
+        "Image": given["swarm_image"],
+        "Strategy": given["swarm_strategy"],
+        "ArbitraryFlags": list(given["swarm_opt"]),
+        "ArbitraryJoinFlags": list(given["swarm_join_opt"]),
+        "IsExperimental": given["swarm_experimental"],
+    }
+    return {name: value for name, value in found.items() if value != SWARM[name]}
+
+
+def _engine(given: Mapping[str, Any]) -> Engine:
     from pytest_machine.model import Engine
 
-    def texts(name: str) -> tuple[str, ...]:
-        found = given[f"engine_{name}"]
-        assert isinstance(found, tuple)
-        return found
-
-    mirrors = texts("registry_mirror") or tuple(filter(None, os.environ.get("ENGINE_REGISTRY_MIRROR", "").split(",")))
-    options = _options(texts("opt"))
+    options = _options(given["engine_opt"])
     if given["engine_storage_driver"]:
-        options["storage-driver"] = str(given["engine_storage_driver"])
+        options["storage-driver"] = given["engine_storage_driver"]
     return Engine(
-        registry_mirror=mirrors,
-        insecure_registries=texts("insecure_registry"),
+        registry_mirror=given["engine_registry_mirror"],
+        insecure_registries=given["engine_insecure_registry"],
         options=options,
-        env=_pairs(texts("env"), "--engine-env"),
-        labels=_pairs(texts("label"), "--engine-label"),
+        env=_pairs(given["engine_env"], "--engine-env"),
+        labels=_pairs(given["engine_label"], "--engine-label"),
     )
 
 
@@ -263,7 +327,7 @@ def _pairs(texts: tuple[str, ...], flag: str) -> dict[str, str]:
 def _make(ctx: click.Context, session: Session, spec: Spec) -> Record:
     from pytest_machine import birth
     from pytest_machine.driver import SupportsAdoption
-    from pytest_machine.errors import UsageError
+    from pytest_machine.errors import MachineError, UsageError
 
     try:
         driver = session.registry.configure(spec)
@@ -271,13 +335,16 @@ def _make(ctx: click.Context, session: Session, spec: Spec) -> Record:
         refused = _refusal(driver)
     except UsageError as error:
         raise Failed(f"Error setting machine configuration from flags provided: {error}") from error
-    _bootstrap(session.store)
+    _bootstrap(session.store, spec.authority)
     click.echo("Running pre-create checks...")
     if refused is not None:
         _refused(ctx, refused)
     unborn = birth.note(spec, store=session.store, registry=session.registry)
     click.echo("Creating machine...")
-    record = birth.bear(unborn, store=session.store, witness=_witness())
+    try:
+        record = birth.bear(unborn, store=session.store, witness=_witness())
+    except MachineError as error:
+        raise Failed(f"Error creating machine: Error in driver during machine creation: {error}") from error
     if not isinstance(driver, SupportsAdoption) or driver.access(record).provision:
         click.echo("Docker is up and running!")
     return record
@@ -295,18 +362,20 @@ def _refusal(driver: Driver) -> MachineError | None:
     return None
 
 
-def _refused(ctx: click.Context, error: Exception) -> None:
-    click.echo(f'Error with pre-create check: "{error}"', err=True)
+def _refused(ctx: click.Context, error: Exception) -> NoReturn:
+    sentence, _, rest = str(error).partition("\n")
+    click.echo(f'Error with pre-create check: "{sentence}"' + (f"\n{rest}" if rest else ""), err=True)
     ctx.exit(_PRE_CHECK)
 
 
-def _bootstrap(store: Store) -> None:
-    from pytest_machine.certs import Authority
+def _bootstrap(store: Store, elsewhere: Mapping[str, str]) -> None:
+    from pytest_machine.certs import Authority, Places
 
+    places = Places(store.certificates, elsewhere)
     for name, what in (("ca.pem", "Creating CA"), ("cert.pem", "Creating client certificate")):
-        if not (store.certificates / name).exists():
-            click.echo(f"{what}: {store.certificates / name}")
-    Authority.ensure(store.certificates)
+        if not places.path(name).exists() and (name == "ca.pem" or places.client):
+            click.echo(f"{what}: {places.path(name)}")
+    Authority.ensure(store.certificates, elsewhere)
 
 
 def _witness() -> Witness:

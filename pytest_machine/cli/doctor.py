@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import click
 
+from .layout import HelpfulCommand
 
-@click.command()
+
+@click.command(cls=HelpfulCommand)
 def doctor() -> None:
-    """Say of every driver whether it can make machines here, why not, and what mends that."""
+    """Say which drivers can make machines here.
+
+    Of one that cannot, why not, and what mends that.
+    """
     from pytest_machine.errors import MachineError
     from pytest_machine.plugins import Registry
 

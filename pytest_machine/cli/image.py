@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
+from .layout import HelpfulGroup
+
 if TYPE_CHECKING:
     from pytest_machine.images import Image
     from pytest_machine.preloads import Preload
 
 
-@click.group()
+@click.group(cls=HelpfulGroup)
 def image() -> None:
     """Build, list and remove machine images."""
 

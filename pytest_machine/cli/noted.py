@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pytest_machine.errors import MachineError, UnknownMachine
+from pytest_machine.errors import BadSpec, MachineError, UnknownMachine
 from pytest_machine.model import Address, Record, State
 from pytest_machine.options import configure, from_environment, options
 
@@ -18,6 +20,7 @@ from .command import Failed, Session
 
 if TYPE_CHECKING:
     from pytest_machine.driver import Driver
+    from pytest_machine.foreign import Foreign
     from pytest_machine.machine import Machine
     from pytest_machine.model import Seen, Value
 
@@ -47,14 +50,53 @@ class Noted:
     record: Record
     driver: Driver
     session: Session
+    foreign: Foreign | None = None
+    """What Docker Machine noted of it, if that made it."""
 
     @property
     def name(self) -> str:
         """Its name."""
         return self.record.name
 
+    @property
+    def certificates(self) -> Path:
+        """The directory of what a client of its Docker needs."""
+        return self.foreign.certificates if self.foreign else self.record.directory
+
+    @functools.cached_property
+    def config(self) -> Mapping[str, Any]:
+        """What `inspect` shows of it."""
+        from .config import config
+
+        return self.foreign.shown if self.foreign else config(self.record)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What its configuration has of Docker and of the classic Swarm."""
+        found: Mapping[str, Any] = self.config["HostOptions"]
+        return found
+
+    @property
+    def engine(self) -> Mapping[str, Any]:
+        """What its configuration has of Docker."""
+        return self.options.get("EngineOptions") or {}
+
+    @property
+    def swarm(self) -> Mapping[str, Any]:
+        """What its configuration has of the classic Swarm."""
+        return self.options.get("SwarmOptions") or {}
+
+    def swarm_url(self, address: Address) -> str:
+        """Return where the classic Swarm's master is reached that it is said to be."""
+        host, _, _ = address.url.rpartition(":")
+        return f"{host}:{str(self.swarm.get('Host') or '').rpartition(':')[2]}"
+
     def machine(self) -> Machine:
         """Return the machine to do something with."""
+        if self.foreign is not None:
+            from .foreign import Theirs
+
+            return Theirs(self)
         from pytest_machine.machine import Machine
 
         return Machine(self.record, driver=self.driver, store=self.session.store, registry=self.session.registry)
@@ -68,17 +110,52 @@ def load(session: Session, name: str, *, given: Mapping[str, Value] | None = Non
     store = session.store
     try:
         record = store.load(name)
-        kind = session.registry.driver(record.driver)
-        offered = {**from_environment(kind), **(given or {})}
-        known = options(kind) if offered else {}
-        secret = {key: value for key, value in offered.items() if key in known and known[key].secret}
+    except (UnknownMachine, BadSpec) as error:
+        if not (store.path / "machines" / name).is_dir():  # most are ours, or not at all
+            raise _missing(name) from error
+        return _theirs(session, name)
+    kind = session.registry.driver(record.driver)
+    offered = {**from_environment(kind), **(given or {})}
+    known = options(kind) if offered else {}
+    secret = {key: value for key, value in offered.items() if key in known and known[key].secret}
+    try:
         driver = configure(kind, {**secret, **record.options, **store.secrets(name)})
-    except UnknownMachine as error:
-        raise Failed(
-            f'Docker machine "{name}" does not exist. Use "docker-machine ls" to list machines. '
-            'Use "docker-machine create" to add a new one.'
-        ) from error
+    except UnknownMachine as error:  # removed just now
+        raise _missing(name) from error
     return Noted(record, driver, session)
+
+
+def _theirs(session: Session, name: str) -> Noted:
+    """Return a machine that Docker Machine made."""
+    from pytest_machine.foreign import load as read
+
+    from .foreign import driver
+
+    try:
+        found = read(session.store.path, name)
+    except UnknownMachine as error:
+        raise _missing(name) from error
+    return Noted(found.record, driver(found, session.registry), session, found)
+
+
+def _missing(name: str) -> Failed:
+    return Failed(
+        f'Docker machine "{name}" does not exist. Use "docker-machine ls" to list machines. '
+        'Use "docker-machine create" to add a new one.'
+    )
+
+
+def names(session: Session) -> list[str]:
+    """Return the names of all machines, Docker Machine's too, readable or not; ``web-2`` before ``web-10``."""
+    from pytest_machine.foreign import names as theirs
+
+    return sorted([*session.store.names(), *theirs(session.store.path)], key=natural)
+
+
+def natural(name: str) -> tuple[list[str | int], str]:
+    """Return what to sort names by: capitals and small letters alike, digits by the number that they are."""
+    # `split` with a group yields text, digits, text, …: like is always compared with like.
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name.lower())], name
 
 
 def several(session: Session, names: Sequence[str]) -> list[Noted]:
@@ -103,7 +180,7 @@ def one(session: Session, names: Sequence[str]) -> Noted:
 
 
 def _default(session: Session) -> str:
-    if DEFAULT not in session.store.names():
+    if DEFAULT not in names(session):
         raise Failed(f'Error: No machine name(s) specified and no "{DEFAULT}" machine exists')
     return DEFAULT
 

@@ -13,36 +13,45 @@ from .command import Command, Failed, Session
 if TYPE_CHECKING:
     from .noted import Noted
 
-_AGAIN = "{} machines may have new IP addresses. You may need to re-run the `{} env` command."
+_AGAIN = "{} machines may have new IP addresses. You may need to re-run the `docker-machine env` command."
 
 
 @click.command(cls=Command)
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.pass_context
 def start(ctx: click.Context, names: tuple[str, ...]) -> None:
-    """Start machines, and wait until their Docker answers."""
+    """Start machines, and wait until their Docker answers.
+
+    Arguments are machine names.
+    """
     from . import noted
 
     noted.together(noted.several(ctx.ensure_object(Session), names), _start)
-    click.echo(_AGAIN.format("Started", ctx.find_root().info_name))
+    click.echo(_AGAIN.format("Started"))
 
 
 @click.command(cls=Command)
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.pass_context
 def restart(ctx: click.Context, names: tuple[str, ...]) -> None:
-    """Shut machines down in order and start them again; one that is stopped is started."""
+    """Restart machines.
+
+    Arguments are machine names. They are shut down in order; one that is stopped is started.
+    """
     from . import noted
 
     noted.together(noted.several(ctx.ensure_object(Session), names), _restart)
-    click.echo(_AGAIN.format("Restarted", ctx.find_root().info_name))
+    click.echo(_AGAIN.format("Restarted"))
 
 
 @click.command(cls=Command)
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.pass_context
 def stop(ctx: click.Context, names: tuple[str, ...]) -> None:
-    """Shut machines down in order; their disks stay."""
+    """Stop machines: they are shut down in order, and their disks stay.
+
+    Arguments are machine names.
+    """
     from . import noted
 
     noted.together(noted.several(ctx.ensure_object(Session), names), _stop)
@@ -52,7 +61,10 @@ def stop(ctx: click.Context, names: tuple[str, ...]) -> None:
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.pass_context
 def kill(ctx: click.Context, names: tuple[str, ...]) -> None:
-    """Cut machines' power; their disks stay."""
+    """Kill machines: their power is cut, and their disks stay.
+
+    Arguments are machine names.
+    """
     from . import noted
 
     noted.together(noted.several(ctx.ensure_object(Session), names), _kill)

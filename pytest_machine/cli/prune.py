@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .layout import HelpfulCommand
+
 if TYPE_CHECKING:
     from pytest_machine.reaper import Found
 
@@ -27,7 +29,7 @@ class Age(click.ParamType[float]):
         return float(match[1]) * _UNITS[match[2] or "s"]
 
 
-@click.command()
+@click.command(cls=HelpfulCommand)
 @click.option("--dry-run", is_flag=True, help="Say what would go; destroy nothing.")
 @click.option(
     "--older-than", type=Age(), default=0.0, metavar="AGE", help="Only what was made longer ago: 30m, 2h, 7d."
@@ -39,7 +41,7 @@ class Age(click.ParamType[float]):
     help="Also machines made by hand, kept on purpose or waiting for another run; never those of a living run.",
 )
 def prune(*, dry_run: bool, older_than: float, everything: bool) -> None:
-    """Destroy machines and networks that belong to nobody any more.
+    """Destroy what belongs to nobody any more.
 
     Those whose test run has ended, those whose time is over, those whose creation was broken off, and those whose store
     is gone. They are found in the runs' stores and by the tags that drivers put on all they make. Machines of a run

@@ -16,20 +16,26 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("names", nargs=-1, metavar="NAME|ID...")
-@click.option("-f", "--force", is_flag=True, help="Ask nothing, and go on where something is wrong.")
-@click.option("-y", "yes", is_flag=True, help="Ask nothing.")
+@click.option("-f", "--force", is_flag=True, help="Ask nothing, and go on where something is wrong")
+@click.option("-y", "yes", is_flag=True, help="Ask nothing")
 @click.pass_context
 def rm(ctx: click.Context, names: tuple[str, ...], *, force: bool, yes: bool) -> None:
     """Remove machines, and all that belongs to them.
 
+    Arguments are machine names.
+
     Machines that a test run kept (--machine-keep) go by name or id, and nothing is asked where only such are named.
-    A machine that cannot be removed stays noted, whatever the flags: nothing is left behind unseen.
+    A machine that cannot be removed stays noted, whatever the flags: nothing is left behind unseen. Only of one that
+    Docker Machine made with a driver that is not here, -f forgets what is noted.
     """
+    from . import noted
+
     if not names:
         raise told_help(ctx, "Error: Expected to get one or more machine names as arguments")
     session = ctx.ensure_object(Session)
     names = tuple(dict.fromkeys(names))
-    kept = _kept([name for name in names if name not in session.store.names()])
+    there = noted.names(session)
+    kept = _kept([name for name in names if name not in there])
     if len(kept) < len(names):
         click.echo(f"About to remove {', '.join(names)}")
         click.echo("WARNING: This action will delete both local reference and remote instance.")
@@ -37,8 +43,8 @@ def rm(ctx: click.Context, names: tuple[str, ...], *, force: bool, yes: bool) ->
             return
     left = False
     errors = []
-    for name, error, stays in _removed(session, names, kept):
-        errors.append(f'Error removing host "{name}": {error}\nCan\'t remove "{name}"')
+    for name, error, stays in _removed(session, names, kept, force=force):
+        errors.append(f'Error removing host "{name}": {error}' + (f'\nCan\'t remove "{name}"' if force else ""))
         left = left or stays
     if errors and not (force and not left):
         raise Failed("\n".join(errors))
@@ -48,11 +54,14 @@ def rm(ctx: click.Context, names: tuple[str, ...], *, force: bool, yes: bool) ->
 
 def _agreed() -> bool:
     click.echo("Are you sure? (y/n): ", nl=False)
-    answer = sys.stdin.readline()
-    return answer.strip().lower().startswith("y")
+    # One word, as the reference reads it: "yes, but" is no agreement.
+    answer = sys.stdin.readline().split()
+    return len(answer) == 1 and answer[0].lower().startswith("y")
 
 
-def _removed(session: Session, names: Sequence[str], kept: dict[str, Kept]) -> Iterator[tuple[str, str, bool]]:
+def _removed(
+    session: Session, names: Sequence[str], kept: dict[str, Kept], *, force: bool
+) -> Iterator[tuple[str, str, bool]]:
     """Remove them one by one; yield those that could not be: name, reason, and whether there is something left."""
     from pytest_machine.reaper import release
 
@@ -60,7 +69,7 @@ def _removed(session: Session, names: Sequence[str], kept: dict[str, Kept]) -> I
 
     gone: set[str] = set()
     for name in names:
-        there = name in kept or name in session.store.names()
+        there = name in kept or name in noted.names(session)
         try:
             if name in kept:
                 # Named twice, by its name and by its id, it goes once.
@@ -69,16 +78,20 @@ def _removed(session: Session, names: Sequence[str], kept: dict[str, Kept]) -> I
                     gone.add(kept[name].record.id)
                     click.echo(kept[name].record.name)
             else:
-                _remove(session, name)
+                _remove(session, name, force=force)
         except Exception as error:  # noqa: BLE001  # a stranger's driver may raise anything; the others go all the same
             yield name, noted.words(error), there
 
 
-def _remove(session: Session, name: str) -> None:
+def _remove(session: Session, name: str, *, force: bool) -> None:
+    from pytest_machine.foreign import is_foreign
     from pytest_machine.model import State
 
     from . import noted
 
+    if force and is_foreign(session.store.path / "machines" / name):
+        _forget(session, name)
+        return
     machine = noted.load(session, name)
     try:
         gone = noted.look(machine).state is State.ABSENT
@@ -87,6 +100,21 @@ def _remove(session: Session, name: str) -> None:
     machine.machine().destroy()
     if gone:
         click.echo(f'The machine "{name}" was gone already: only its local reference was left')
+    click.echo(f"Successfully removed {name}")
+
+
+def _forget(session: Session, name: str) -> None:
+    """Remove a machine that Docker Machine made, and at least what is noted of it, readable or not."""
+    from pytest_machine.errors import DriverError, StoreError
+
+    from . import noted
+    from .foreign import forget
+
+    try:
+        noted.load(session, name).machine().destroy()
+    except (DriverError, StoreError) as error:
+        click.echo(f'WARNING: What there is of "{name}" elsewhere stays: {error.message}')
+        forget(session.store.path, name)
     click.echo(f"Successfully removed {name}")
 
 

@@ -8,34 +8,63 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .command import Command, Failed, Session
+from .command import Command, Failed, Session, argv0
 
 if TYPE_CHECKING:
+    from pytest_machine.model import Address
+
     from .noted import Noted
 
 # Compose on Windows takes a path for a volume's name without it.
 _COMPOSE = ("COMPOSE_CONVERT_WINDOWS_PATHS",) if os.name == "nt" else ()
 
 
+_ADVICE = (
+    "You can attempt to regenerate them using 'docker-machine regenerate-certs [name]'.\n"
+    "Be advised that this will trigger a Docker daemon restart which might stop running containers."
+)
+_NO_SHELL = (
+    "The default lines below are for a sh/bash shell, you can specify the shell you're using, with the --shell flag.\n"
+)
+
+
 @click.command(cls=Command)
 @click.argument("names", metavar="[NAME]", nargs=-1)
-@click.option("--shell", metavar="SHELL", help="bash, fish, powershell, cmd, tcsh, emacs; default: what this one is.")
-@click.option("-u", "--unset", is_flag=True, help="Unset the variables instead.")
-@click.option("--no-proxy", is_flag=True, help="Except the machine from proxies, by NO_PROXY.")
+@click.option("--swarm", is_flag=True, help="Display the classic Swarm's config instead of the Docker daemon's")
+@click.option(
+    "--shell", help="For which shell: bash, fish, powershell, cmd, tcsh, emacs; default is the one that this is run in"
+)
+@click.option("-u", "--unset", is_flag=True, help="Unset variables instead of setting them")
+@click.option("--no-proxy", is_flag=True, help="Add the machine's address to NO_PROXY")
 @click.pass_context
-def env(ctx: click.Context, names: tuple[str, ...], *, shell: str | None, unset: bool, no_proxy: bool) -> None:
-    """Show the commands that make a shell's Docker client talk to a machine."""
-    from .shells import detect_shell, render_env
-    from .shells import no_proxy as excepted
+def env(
+    ctx: click.Context, names: tuple[str, ...], *, swarm: bool, shell: str | None, unset: bool, no_proxy: bool
+) -> None:
+    """Display the commands to set up the environment for the Docker client.
 
-    variables = _unset(names) if unset else _set(ctx.ensure_object(Session), names)
+    Argument is a machine name.
+    """
+    from .shells import no_proxy as excepted
+    from .shells import render_env
+
+    variables = _unset(names) if unset else _set(ctx.ensure_object(Session), names, swarm)
+    chosen = shell or _shell()
     if no_proxy:
         variables.append(excepted(os.environ, _host(variables)))
-    windows = os.name == "nt"
-    chosen = shell or detect_shell(os.environ, windows=windows)
-    program = (ctx.find_root().info_name or "").split()
-    text = render_env(variables, shell=chosen, command=[*program, *sys.argv[1:]], unset=unset)
+    text = render_env(variables, shell=chosen, command=[*argv0(), *sys.argv[1:]], unset=unset)
     click.echo(text, nl=not text.endswith("\n"))
+
+
+def _shell() -> str:
+    from pytest_machine.errors import UsageError
+
+    from .shells import detect_shell
+
+    try:
+        return detect_shell(os.environ, windows=os.name == "nt")
+    except UsageError as error:
+        click.echo(_NO_SHELL)
+        raise Failed(error.message) from error
 
 
 def _host(variables: list[tuple[str, str]]) -> str:
@@ -43,26 +72,51 @@ def _host(variables: list[tuple[str, str]]) -> str:
     return dict(variables)["DOCKER_HOST"].removeprefix("tcp://").rpartition(":")[0].strip("[]")
 
 
-def _checked(machine: Noted, prefix: str) -> str:
-    """Return where the machine's Docker is reached, once it has answered over TLS."""
-    from pytest_machine.engine import ping
-    from pytest_machine.waiting import NotYet
-
+def _checked(machine: Noted, swarm: bool, prefix: str) -> str:
+    """Return where the machine's Docker is reached, or its classic Swarm, once it has answered over TLS."""
     from . import noted
 
     try:
         address = noted.running(machine)
+        if not swarm:
+            _answer(machine, address)
+            return address.url
+        return _swarm(machine, address)
     except Failed as error:
         raise Failed(f"{prefix}: {error}") from error
+
+
+def _answer(machine: Noted, address: Address) -> None:
+    from pytest_machine.engine import ping
+    from pytest_machine.waiting import NotYet
+
     try:
-        ping(address, certs=machine.record.directory)
+        ping(address, certs=machine.certificates)
     except (OSError, NotYet) as error:
         place = address.url.removeprefix("tcp://")
         raise Failed(
-            f"{prefix}: Error checking and/or regenerating the certs: "
-            f'There was an error validating certificates for host "{place}": {error}'
+            "Error checking and/or regenerating the certs: "
+            f'There was an error validating certificates for host "{place}": {error}\n{_ADVICE}\n'
         ) from error
-    return address.url
+
+
+def _swarm(machine: Noted, address: Address) -> str:
+    from dataclasses import replace
+
+    if not machine.swarm.get("Master"):
+        raise Failed(f'"{machine.name}" is not a swarm master. The --swarm flag is intended for use with swarm masters')
+    url = machine.swarm_url(address)
+    port = url.rpartition(":")[2]
+    if not port.isdecimal():
+        raise Failed(f"There was an error parsing the url: {machine.swarm.get('Host')}")
+    try:
+        _answer(machine, replace(address, engine_port=int(port), engine=""))
+    except Failed:
+        _answer(machine, address)
+        raise Failed(
+            "Connection to Swarm cannot be checked but the certs are valid. Maybe swarm is not started"
+        ) from None
+    return url
 
 
 def _unset(names: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -72,14 +126,14 @@ def _unset(names: tuple[str, ...]) -> list[tuple[str, str]]:
     return [(name, "") for name in known]
 
 
-def _set(session: Session, names: tuple[str, ...]) -> list[tuple[str, str]]:
+def _set(session: Session, names: tuple[str, ...], swarm: bool) -> list[tuple[str, str]]:
     from . import noted
 
     machine = noted.one(session, names)
     return [
         ("DOCKER_TLS_VERIFY", "1"),
-        ("DOCKER_HOST", _checked(machine, "Error checking TLS connection")),
-        ("DOCKER_CERT_PATH", str(machine.record.directory)),
+        ("DOCKER_HOST", _checked(machine, swarm, "Error checking TLS connection")),
+        ("DOCKER_CERT_PATH", str(machine.certificates)),
         ("DOCKER_MACHINE_NAME", machine.name),
         *((name, "true") for name in _COMPOSE),
     ]
@@ -87,14 +141,18 @@ def _set(session: Session, names: tuple[str, ...]) -> list[tuple[str, str]]:
 
 @click.command(cls=Command)
 @click.argument("names", metavar="[NAME]", nargs=-1)
+@click.option("--swarm", is_flag=True, help="Display the classic Swarm's config instead of the Docker daemon's")
 @click.pass_context
-def config(ctx: click.Context, names: tuple[str, ...]) -> None:
-    """Show the flags that make a Docker client talk to a machine: docker $(docker-machine config NAME) ps."""
+def config(ctx: click.Context, names: tuple[str, ...], *, swarm: bool) -> None:
+    """Print the connection config for machine: docker $(docker-machine config NAME) ps.
+
+    Argument is a machine name.
+    """
     from . import noted
 
     machine = noted.one(ctx.ensure_object(Session), names)
-    url = _checked(machine, "Error running connection boilerplate")
-    directory = machine.record.directory
+    url = _checked(machine, swarm, "Error running connection boilerplate")
+    directory = machine.certificates
     click.echo("--tlsverify")
     for flag, name in (("tlscacert", "ca.pem"), ("tlscert", "cert.pem"), ("tlskey", "key.pem")):
         click.echo(f'--{flag}="{directory / name}"')

@@ -24,7 +24,10 @@ class Ssh(Command):
 @click.argument("words", metavar="[NAME] [SSH FLAG...] [COMMAND...]", nargs=-1)
 @click.pass_context
 def ssh(ctx: click.Context, words: tuple[str, ...]) -> None:
-    """Log in to a machine, or run a command there; the exit code is the command's."""
+    """Log into or run a command on a machine with SSH.
+
+    Arguments are [machine-name] [command]. The exit code is the command's.
+    """
     from pytest_machine.model import State
 
     from . import noted

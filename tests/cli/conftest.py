@@ -1,15 +1,17 @@
-"""The program as a process of its own, with the in-memory driver as an installed package would add it."""
+"""The program, with the in-memory driver as an installed package would add it."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import unittest.mock
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import pytest_machine
 from pytest_machine.store import Store
@@ -74,7 +76,28 @@ class Program:
     def argv(self, *args: str) -> list[str]:
         return [sys.executable, "-m", "pytest_machine", *args]
 
+    def here(self, *args: str, input: str = "", **environ: str) -> Said:
+        """Call it in this process, which takes a tenth of the time of one of its own."""
+        from pytest_machine.cli import main
+
+        before = list(sys.path)
+        argv = [str(Path(pytest_machine.__file__).with_name("__main__.py")), *args]
+        with (
+            unittest.mock.patch.dict(os.environ, {**self.environ, **environ}, clear=True),
+            unittest.mock.patch.object(sys, "argv", argv),
+        ):
+            sys.path[:0] = self.environ["PYTHONPATH"].split(os.pathsep)
+            try:
+                done = CliRunner().invoke(main, args, input=input, prog_name="python -m pytest_machine")
+            finally:
+                sys.path[:] = before
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        assert "Traceback" not in done.stderr
+        return Said(done.exit_code, done.stdout, done.stderr)
+
     def __call__(self, *args: str, input: str = "", **environ: str) -> Said:
+        """Call it as a process of its own."""
         done = subprocess.run(
             self.argv(*args),
             input=input,
@@ -90,7 +113,7 @@ class Program:
 
     def make(self, *names: str, driver: str = "fake") -> None:
         for name in names:
-            said = self("create", "-d", driver, name)
+            said = self.here("create", "-d", driver, name)
             assert said.code == 0, said.err
 
     @property

@@ -15,8 +15,8 @@ pytest.importorskip("pytest_machine.cli.template")
 
 def test_env(program: Program) -> None:
     program.make("a")
-    url = program("url", "a").out.strip()
-    said = program("env", "--shell", "bash", "a")
+    url = program.here("url", "a").out.strip()
+    said = program.here("env", "--shell", "bash", "a")
     assert (said.code, said.err) == (0, "")
     assert said.out.splitlines()[:4] == [
         'export DOCKER_TLS_VERIFY="1"',
@@ -30,7 +30,7 @@ def test_env(program: Program) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="a Unix shell reads it")
 def test_a_shell_reads_it(program: Program) -> None:
     program.make("a")
-    shown = program("env", "a", "--shell=sh", "--no-proxy").out
+    shown = program.here("env", "a", "--shell=sh", "--no-proxy").out
     read = subprocess.run(
         ["sh", "-c", f'{shown}\necho "$DOCKER_HOST $DOCKER_CERT_PATH"; echo "$NO_PROXY$no_proxy"'],
         capture_output=True,
@@ -38,30 +38,30 @@ def test_a_shell_reads_it(program: Program) -> None:
         env={"PATH": os.environ["PATH"]},
         check=True,
     ).stdout.splitlines()
-    assert read[0] == f"{program('url', 'a').out.strip()} {program.store.load('a').directory}"
+    assert read[0] == f"{program.here('url', 'a').out.strip()} {program.store.load('a').directory}"
     assert read[1] == "127.0.0.1"
 
 
 def test_unset(program: Program) -> None:
-    said = program("env", "-u", "--shell", "bash")
+    said = program.here("env", "-u", "--shell", "bash")
     assert said.out.splitlines()[:4] == [
         "unset DOCKER_TLS_VERIFY",
         "unset DOCKER_HOST",
         "unset DOCKER_CERT_PATH",
         "unset DOCKER_MACHINE_NAME",
     ]
-    assert program("env", "-u", "a").err == "Error: Expected no machine name when the -u flag is present\n"
+    assert program.here("env", "-u", "a").err == "Error: Expected no machine name when the -u flag is present\n"
 
 
 def test_env_of_one_that_is_stopped(program: Program) -> None:
     program.make("default")
-    assert program("stop").code == 0
-    said = program("env", "--shell", "bash")
+    assert program.here("stop").code == 0
+    said = program.here("env", "--shell", "bash")
     assert (said.code, said.out, said.err) == (1, "", "Error checking TLS connection: Host is not running\n")
 
 
 def test_inspect_by_a_template(program: Program) -> None:
     program.make("a")
-    said = program("inspect", "a", "-f", "{{.DriverName}} {{.Driver.SSHUser}} {{.Driver.IPAddress}}")
+    said = program.here("inspect", "a", "-f", "{{.DriverName}} {{.Driver.SSHUser}} {{.Driver.IPAddress}}")
     assert (said.code, said.out) == (0, "fake root 127.0.0.1\n")
-    assert program("inspect", "-f", "{{.Nix", "a").code == 1
+    assert program.here("inspect", "-f", "{{.Nix", "a").code == 1

@@ -1,0 +1,128 @@
+"""What ``inspect`` shows: a machine as Docker Machine notes it, because scripts know the names."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from pytest_machine.model import Record
+
+# `birth.KEY`, which is too heavy to be imported for one word.
+_KEY = "id_ed25519"
+_INSTALL_URL = "https://get.docker.com"
+_VERSION = 3
+# Words that Docker Machine's names have in capitals.
+_CAPITALS = re.compile(r"^(ip|url|ssh|cpu|iso|id|tls|vm|vpc|ami|dns)$")
+SWARM: dict[str, object] = {
+    "IsSwarm": False,
+    "Address": "",
+    "Discovery": "",
+    "Agent": False,
+    "Master": False,
+    "Host": "tcp://0.0.0.0:3376",
+    "Image": "swarm:latest",
+    "Strategy": "spread",
+    "Heartbeat": 0,
+    "Overcommit": 0,
+    "ArbitraryFlags": [],
+    "ArbitraryJoinFlags": [],
+    "Env": None,
+    "IsExperimental": False,
+}
+"""What is noted of a machine that is in no classic Swarm."""
+
+
+def config(record: Record) -> dict[str, Any]:
+    """Return what Docker Machine would have noted, in its order. Secrets are not in it."""
+    swarm = {**SWARM, **record.swarm}
+    return {
+        "ConfigVersion": _VERSION,
+        "Driver": _driver(record, swarm),
+        "DriverName": record.driver,
+        "HostOptions": {
+            "Driver": "",
+            "Memory": 0,
+            "Disk": 0,
+            "EngineOptions": _engine(record),
+            "SwarmOptions": swarm,
+            "AuthOptions": _authentication(record),
+        },
+        "Name": record.name,
+    }
+
+
+def _driver(record: Record, swarm: dict[str, object]) -> dict[str, object]:
+    address = record.address
+    options = {name: list(value) if isinstance(value, tuple) else value for name, value in record.options.items()}
+    return {
+        "IPAddress": (urlsplit(address.engine).netloc if address.engine else address.ip) if address else "",
+        "MachineName": record.name,
+        "SSHUser": address.user if address else "",
+        "SSHPort": address.ssh_port if address else 0,
+        "SSHKeyPath": str(record.directory / _KEY),
+        "StorePath": str(record.store),
+        "SwarmMaster": swarm["Master"],
+        "SwarmHost": swarm["Host"],
+        "SwarmDiscovery": swarm["Discovery"],
+        **{_capitalized(name): value for name, value in options.items()},
+        "Id": record.id,
+        "Options": options,
+    }
+
+
+def _capitalized(name: str) -> str:
+    return "".join(word.upper() if _CAPITALS.match(word) else word.capitalize() for word in name.split("_"))
+
+
+def _engine(record: Record) -> dict[str, object]:
+    noted = record.engine.get("options")
+    given = dict(noted) if isinstance(noted, dict) else {}
+    labels = given.pop("labels", [])
+    registries = given.pop("insecure-registries", [])
+    mirrors = given.pop("registry-mirrors", [])
+    storage = given.pop("storage-driver", "")
+    return {
+        "ArbitraryFlags": [f"{name}={_flat(value)}" for name, value in given.items()],
+        "Dns": None,
+        "GraphDir": "",
+        # Names alone: the values may be secret.
+        "Env": record.engine.get("env", []),
+        "Ipv6": False,
+        "InsecureRegistry": registries,
+        "Labels": labels,
+        "LogLevel": "",
+        "StorageDriver": storage,
+        "SelinuxEnabled": False,
+        "TlsVerify": True,
+        "RegistryMirror": mirrors,
+        "InstallURL": record.install_url or _INSTALL_URL,
+    }
+
+
+def _authentication(record: Record) -> dict[str, object]:
+    directory, certificates = record.directory, record.store / "certs"
+
+    def place(name: str) -> str:
+        return record.authority.get(name) or str(certificates / name)
+
+    return {
+        "CertDir": str(certificates),
+        "CaCertPath": place("ca.pem"),
+        "CaPrivateKeyPath": place("ca-key.pem"),
+        "CaCertRemotePath": "",
+        "ServerCertPath": str(directory / "server.pem"),
+        "ServerKeyPath": str(directory / "server-key.pem"),
+        "ClientKeyPath": place("key.pem"),
+        "ServerCertRemotePath": "",
+        "ServerKeyRemotePath": "",
+        "ClientCertPath": place("cert.pem"),
+        "ServerCertSANs": list(record.tls_sans),
+        "StorePath": str(directory),
+    }
+
+
+def _flat(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
