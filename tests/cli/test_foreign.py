@@ -1,0 +1,253 @@
+"""A store that Docker Machine made: its machines are listed, used and removed, and its files stay as they are.
+
+The files in `stores/` are what Docker Machine 0.16.2 writes, and its forebears wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .conftest import Program
+
+STORES = Path(__file__).with_name("stores")
+SECRET = "do-very-secret-token"
+NO_DRIVER = (
+    'Driver "digitalocean" not found. Do you have the plugin binary "docker-machine-driver-digitalocean" accessible in '
+    "your PATH?"
+)
+Put = Callable[..., Path]
+
+
+@pytest.fixture
+def put(program: Program) -> Put:
+    """Return what puts a machine into the store as Docker Machine would have; it answers for a fake one."""
+
+    def put(form: str, name: str = "", *, port: int = 9, ssh_port: int = 9) -> Path:
+        name = name or form
+        directory = program.store.path / "machines" / name
+        directory.mkdir(parents=True)
+        text = (STORES / f"{form}.json").read_text("utf-8")
+        marks = {"STORE": program.store.path.as_posix(), "NAME": name, "PORT": port, "SSHPORT": ssh_port}
+        for mark, value in marks.items():
+            text = text.replace(f"@{mark}@", str(value))
+        (directory / "config.json").write_text(text, "utf-8")
+        (directory / "id_rsa").write_text("a key")
+        return directory
+
+    return put
+
+
+@pytest.fixture
+def served(program: Program, put: Put) -> Path:
+    """A `generic` machine of Docker Machine's whose Docker answers: a fake machine's does, by another name."""
+    program.make("fake")
+    record = program.store.load("fake")
+    assert record.address is not None
+    port = record.address.engine_port
+    directory = put("generic", "old", port=port, ssh_port=port)
+    for name in ("ca.pem", "cert.pem", "key.pem"):
+        shutil.copy(record.directory / name, directory / name)
+    return directory
+
+
+def rows(program: Program, *args: str) -> dict[str, str]:
+    said = program.here("ls", *args)
+    assert (said.code, said.err) == (0, "")
+    return {line.split()[0]: " ".join(line.split()[1:]) for line in said.out.splitlines()[1:]}
+
+
+class TestListed:
+    @pytest.mark.skipif(shutil.which("VBoxManage") is not None, reason="VirtualBox is here, and has no such machines")
+    def test_every_kind(self, program: Program, put: Put, served: Path) -> None:
+        for form in ("none", "virtualbox", "digitalocean", "v0", "v1", "v2"):
+            put(form)
+        shown = rows(program, "-t", "5")
+        url = program.here("url", "old").out.strip()
+        assert list(shown) == ["digitalocean", "fake", "none", "old", "v0", "v1", "v2", "virtualbox"]
+        assert shown["old"] == f"- generic Running {url} vfake"
+        assert shown["none"].startswith("- none Running tcp://127.0.0.1:9 Unknown Unable to query docker version: ")
+        assert shown["digitalocean"] == f"- digitalocean Error Unknown {NO_DRIVER}"
+        assert shown["v2"] == "- generic Stopped Unknown"
+        for name, swarm in (("virtualbox", ""), ("v0", "v0 (master) "), ("v1", "")):
+            assert shown[name].startswith(f"- virtualbox Error {swarm}Unknown VBoxManage not found.")
+        assert rows(program, "--filter", "driver=generic", "--filter", "label=zone=A", "--filter", "name=^o") == {
+            "old": shown["old"]
+        }
+        assert program.here("ls", "-q").out.split() == list(shown)
+
+    @pytest.mark.parametrize(
+        ("content", "why"),
+        [
+            ("", "Expecting value"),
+            ('{"ConfigVersion": 3, "Driver": {"IPAddr', "Unterminated string"),
+            ("[]", "is no table"),
+            ("{}", "it names no driver"),
+            ('{"ConfigVersion": 4, "DriverName": "none"}', "config version is from the future -- you should upgrade"),
+            ('{"ConfigVersion": 3, "DriverName": "none", "HostOptions": 7}', "'HostOptions' is no table"),
+            (None, "the creation of the machine was broken off"),
+        ],
+    )
+    def test_one_that_cannot_be_read_hides_no_other(
+        self, program: Program, put: Put, content: str | None, why: str
+    ) -> None:
+        put("none")
+        config = put("none", "bad") / "config.json"
+        config.unlink()
+        if content is not None:
+            config.write_text(content)
+        shown = rows(program, "--filter", "name=none")
+        assert shown["bad"].startswith("not found Error The configuration of the machine 'bad'")
+        assert why in shown["bad"]
+        assert shown["none"].startswith("- none Running")
+        said = program.here("url", "bad")
+        assert said.code == 1
+        assert "hint: bring the file back, or forget the machine: docker-machine rm -f bad" in said.err
+        assert program.here("url", "none").out == "tcp://127.0.0.1:9\n"
+        assert program.here("rm", "-f", "bad").code == 0
+        assert not config.parent.exists()
+
+
+class TestUsed:
+    def test_env_config_ip_url_status_version(self, program: Program, served: Path) -> None:
+        url = program.here("url", "old").out.strip()
+        assert url == program.here("url", "fake").out.strip()
+        assert program.here("ip", "old").out == "127.0.0.1\n"
+        assert program.here("status", "old").out == "Running\n"
+        assert program.here("version", "old").out == "fake\n"
+        assert program.here("config", "old").out.splitlines() == [
+            "--tlsverify",
+            f'--tlscacert="{served}/ca.pem"',
+            f'--tlscert="{served}/cert.pem"',
+            f'--tlskey="{served}/key.pem"',
+            f"-H={url}",
+        ]
+        said = program.here("env", "--shell", "bash", "old")
+        assert f'export DOCKER_HOST="{url}"\nexport DOCKER_CERT_PATH="{served}"\n' in said.out
+        assert program.here("active", DOCKER_HOST=url).out in ("old\n", "fake\n")
+
+    def test_the_stores_own_certificates_where_it_has_none(self, program: Program, served: Path) -> None:
+        for name in ("ca.pem", "cert.pem", "key.pem"):
+            (served / name).unlink()
+        assert f'--tlscacert="{program.store.certificates}/ca.pem"' in program.here("config", "old").out
+
+    def test_one_named_default(self, program: Program, put: Put) -> None:
+        put("none", "default")
+        assert program.here("url").out == "tcp://127.0.0.1:9\n"
+        assert program.here("ip").out == "127.0.0.1:9\n"
+
+    def test_inspect_shows_the_file_but_no_secret(self, program: Program, put: Put) -> None:
+        directory = put("digitalocean")
+        shown = json.loads(program.here("inspect", "digitalocean").out)
+        noted = json.loads((directory / "config.json").read_text())
+        assert SECRET in json.dumps(noted)
+        assert shown == {**noted, "Driver": {**noted["Driver"], "AccessToken": ""}}
+        assert program.here("inspect", "-f", "{{.Driver.DropletID}} {{.DriverName}}", "digitalocean").out == (
+            "123456 digitalocean\n"
+        )
+        assert SECRET not in program.here("-D", "ls", "-f", "json").out
+
+    @pytest.mark.parametrize("form", ["v0", "v1", "v2"])
+    def test_older_forms_are_shown_as_the_last(self, program: Program, put: Put, form: str) -> None:
+        put(form)
+        shown = json.loads(program.here("inspect", form).out)
+        assert (shown["ConfigVersion"], shown["Name"]) == (3, form)
+        assert shown["Driver"]["StorePath"] == str(program.store.path)
+        authentication = shown["HostOptions"]["AuthOptions"]
+        assert authentication["CaPrivateKeyPath"] == str(program.store.certificates / "ca-key.pem")
+        assert "PrivateKeyPath" not in authentication
+        assert shown["HostOptions"]["SwarmOptions"]["Master"] == (form == "v0")
+
+    @pytest.mark.skipif(
+        os.name == "nt", reason="a program is put in the place of ssh's, and Windows wants another kind"
+    )
+    def test_ssh(self, program: Program, served: Path, tmp_path: Path) -> None:
+        """The words that OpenSSH gets."""
+        place = tmp_path / "bin"
+        place.mkdir()
+        (place / "ssh").write_text(f'#!{sys.executable}\nimport sys\nprint(*sys.argv[1:], sep="\\n")\nsys.exit(7)\n')
+        (place / "ssh").chmod(0o755)
+        said = program("ssh", "old", "uptime", PATH=f"{place}{os.pathsep}{os.environ['PATH']}")
+        assert said.code == 7, said.err
+        words = said.out.splitlines()
+        assert words[-2:] == ["jo@127.0.0.1", "uptime"]
+        assert words[words.index("-p") + 1] == program.here("url", "old").out.strip().rpartition(":")[2]
+        assert any(word.startswith("-oIdentityFile=") and str(served / "id_rsa") in word for word in words)
+        # Nobody knew its host key: the first that is seen is the one from then on.
+        assert "-oStrictHostKeyChecking=accept-new" in words
+        assert any(word.startswith("-oUserKnownHostsFile=") and str(served / "known_hosts") in word for word in words)
+
+    @pytest.mark.skipif(os.name == "nt", reason="a program is put in the place of VBoxManage")
+    @pytest.mark.parametrize(
+        ("said", "state"),
+        [("running", "Running"), ("saved", "Saved"), ("poweroff", "Stopped"), ("gurumeditation", "Error")],
+    )
+    def test_virtualbox_is_asked(self, program: Program, put: Put, tmp_path: Path, said: str, state: str) -> None:
+        put("virtualbox")
+        place = tmp_path / "bin"
+        place.mkdir()
+        line = f'[ "$1 $2 $3" = "showvminfo virtualbox --machinereadable" ] && echo \'VMState="{said}"\''
+        (place / "VBoxManage").write_text(f"#!/bin/sh\n{line}\n")
+        (place / "VBoxManage").chmod(0o755)
+        path = f"{place}{os.pathsep}{os.environ['PATH']}"
+        assert program.here("status", "virtualbox", PATH=path).out == f"{state}\n"
+        url = program.here("url", "virtualbox", PATH=path)
+        assert (url.out or url.err) == ("tcp://127.0.0.99:2376\n" if state == "Running" else "Host is not running\n")
+
+    def test_power_is_not_ours(self, program: Program, put: Put, served: Path) -> None:
+        put("none")
+        assert program.here("kill", "none").err == "hosts without a driver cannot be killed\n"
+        assert program.here("stop", "old").err == "generic driver does not support stop\n"
+        assert program.here("start", "none").err == 'Machine "none" is already running.\n'
+
+    def test_its_name_is_taken(self, program: Program, put: Put) -> None:
+        put("digitalocean")
+        assert program.here("create", "-d", "fake", "digitalocean").err == (
+            'Docker machine "digitalocean" already exists\n'
+        )
+
+
+class TestRemoved:
+    def test_what_is_nowhere_else(self, program: Program, put: Put, served: Path) -> None:
+        put("none")
+        assert program.here("rm", "-y", "none", "old").out.splitlines()[2:] == [
+            "Successfully removed none",
+            "Successfully removed old",
+        ]
+        assert sorted(path.name for path in (program.store.path / "machines").iterdir()) == ["fake"]
+        assert program.here("status", "fake").out == "Running\n"
+
+    def test_what_is_somewhere_else_is_refused_unless_forced(self, program: Program, put: Put) -> None:
+        directory = put("digitalocean")
+        said = program.here("rm", "-y", "digitalocean")
+        assert said.code == 1
+        assert said.err == (
+            "Error removing host \"digitalocean\": The machine 'digitalocean' cannot be destroyed from here: "
+            f"{NO_DRIVER}\nhint: remove it where it is, then forget it: docker-machine rm -f digitalocean\n"
+        )
+        assert directory.is_dir()
+        said = program.here("rm", "-f", "digitalocean")
+        assert (said.code, said.err) == (0, "")
+        assert 'WARNING: What there is of "digitalocean" elsewhere stays: ' in said.out
+        assert said.out.endswith("Successfully removed digitalocean\n")
+        assert not directory.exists()
+
+
+def test_nothing_is_ever_written_to_its_file(program: Program, put: Put, served: Path) -> None:
+    files = [served / "config.json"]
+    files += [put(form) / "config.json" for form in ("none", "virtualbox", "digitalocean", "v0", "v1", "v2")]
+    before = [(path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_ino) for path in files]
+    names = [path.parent.name for path in files]
+    for command in ("ls", "active", *("ip url status inspect config".split())):
+        for name in names if command not in ("ls", "active") else ("",):
+            program.here(command, *filter(None, [name]))
+    for command in ("stop", "kill", "restart", "regenerate-certs"):
+        program.here(command, *(["-f"] if command == "regenerate-certs" else []), "none", "virtualbox", "digitalocean")
+    assert [(path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_ino) for path in files] == before
+    assert not [path for path in program.store.path.rglob("pytest-machine.json") if path.parent.name != "fake"]
