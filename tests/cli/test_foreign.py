@@ -244,7 +244,7 @@ def test_nothing_is_ever_written_to_its_file(program: Program, put: Put, served:
     files += [put(form) / "config.json" for form in ("none", "virtualbox", "digitalocean", "v0", "v1", "v2")]
     before = [(path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_ino) for path in files]
     names = [path.parent.name for path in files]
-    for command in ("ls", "active", *("ip url status inspect config".split())):
+    for command in ("ls", "active", "ip", "url", "status", "inspect", "config"):
         for name in names if command not in ("ls", "active") else ("",):
             program.here(command, *filter(None, [name]))
     for command in ("stop", "kill", "restart", "regenerate-certs"):
