@@ -12,7 +12,6 @@ machine, on the computer where they made it: what lies in the machine's own dire
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -100,6 +99,8 @@ class Foreign:
     @property
     def record(self) -> Record:
         """What we would have noted. It is saved nowhere."""
+        import hashlib
+
         store = self.directory.parents[1]
         id_ = hashlib.sha256(str(self.directory).encode()).hexdigest()[:10]
         return Record(

@@ -7,7 +7,6 @@ another process or compared in a test. Only the standard library is imported her
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
@@ -33,6 +32,9 @@ _NAME_LENGTH = 63
 
 def new_id() -> Id:
     """Return an `Id` that nobody has."""
+    # Late, as elsewhere: who only reads records is in a hurry.
+    import secrets
+
     return Id(secrets.token_hex(5))
 
 

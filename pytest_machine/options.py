@@ -11,7 +11,6 @@ A value may come from a marker (typed), from a flag or from an environment varia
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import types
@@ -123,6 +122,8 @@ def configure(driver: type[T], given: Mapping[str, Value]) -> T:
     values: dict[str, object] = {}
     for key, value in given.items():
         if key not in known:
+            import difflib
+
             close = difflib.get_close_matches(key, known, n=1)
             raise BadSpec(
                 f"The driver '{name}' has no option '{key}'.",

@@ -17,11 +17,7 @@ out of date.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import platform
-import secrets
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -68,6 +64,8 @@ def host_id() -> str:
     Made of the system's own id and the host name: containers and cloned disks share the former, and whoever takes a
     stranger's machine for its own destroys it. The system's id is confidential, so that only a digest leaves.
     """
+    import hashlib
+    import platform
     import uuid
 
     text = "\0".join((_APP, _system_id() or f"{uuid.getnode():x}", platform.node()))
@@ -92,6 +90,8 @@ class Run:
         machines are being destroyed.
         """
         # Late, here and below: whoever only wants to know where machines are kept waits for none of it.
+        import secrets
+
         from filelock import FileLock
 
         name = check_name(id) if id else str(new_id())
@@ -153,6 +153,8 @@ class Run:
 
         The last owner out removes the directory, provided that no machine is left in it.
         """
+        import shutil
+
         # In a forked child the lock is the parent's: unlocking it here would unlock it there.
         if os.getpid() != self._pid or not self._lock.is_locked:
             return
@@ -216,6 +218,8 @@ def close(directory: Path) -> bool:
 
 def remove(directory: Path) -> None:
     """Remove the directory of a run that is over; whoever asks for that run from then on begins a new one."""
+    import shutil
+
     with _census(directory):
         if not _held(directory):
             shutil.rmtree(directory, ignore_errors=True)

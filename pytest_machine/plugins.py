@@ -1,21 +1,20 @@
 """Finds drivers and provisioners: the built-in ones, those of installed packages, those of a test suite's conftest.
 
 A plugin manager of our own, and not pytest's, so that the command line needs no pytest. What is built in is imported
-when it is asked for: most runs want one driver, and provision nothing.
+when it is asked for: most runs want one driver, and provision nothing. So is pluggy: where nobody adds anything, which
+is nearly everywhere, a command that asks for an address spends half of its time otherwise.
 """
 
 from __future__ import annotations
 
-import difflib
+import contextlib
 import importlib
-import importlib.metadata
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import cast
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
-import pluggy
-
-from . import daemon, hookspecs
-from .connection import Connection
 from .driver import NEEDS, Driver, missing
 from .errors import (
     BadSpec,
@@ -26,10 +25,15 @@ from .errors import (
     Unsupported,
     WaitTimeout,
 )
-from .facts import probe
 from .model import Spec, names
 from .options import configure
-from .provisioner import Facts, Provisioner, SupportsUpgrade, Tell, Wanted
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .provisioner import Facts, Provisioner, Tell, Wanted
+
+PROJECT = "pytest_machine"
+"""The entry points' group; `hookspecs.PROJECT`."""
 
 _BUILT_IN: Mapping[str, str] = {
     "generic": "pytest_machine.drivers.generic:GenericDriver",
@@ -58,20 +62,28 @@ class Registry:
     """
 
     def __init__(self, extra: Iterable[object] = ()) -> None:
-        manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._added: dict[str, type[Driver]] = {}
+        self._provisioners: dict[str, type[Provisioner]] = {}
+        near, installed = list(extra), dict(_installed())
+        if near or installed:
+            self._ask(near, installed)
+
+    def _ask(self, near: Sequence[object], installed: Mapping[str, object]) -> None:
+        import pluggy
+
+        from . import hookspecs
+
+        manager = pluggy.PluginManager(PROJECT)
         manager.add_hookspecs(hookspecs)
-        for plugin in extra:
+        for plugin in near:
             # A conftest writes its hooks without our marker: pytest's own rules hold there, and it has none.
             manager.register(_Marked(plugin))
-        for name, plugin in _installed():
-            if manager.get_plugin(name) is None:
-                manager.register(plugin, name)
-        self._added: dict[str, type[Driver]] = {}
+        for name, plugin in installed.items():
+            manager.register(plugin, name)
         # The last to be registered answers first; whoever is nearer to the user wins.
         for drivers in manager.hook.pytest_machine_drivers():
             for driver in drivers:
                 self._added[driver.name] = driver
-        self._provisioners: dict[str, type[Provisioner]] = {}
         for provisioners in manager.hook.pytest_machine_provisioners():
             for provisioner in provisioners:
                 self._provisioners[provisioner.name] = provisioner
@@ -91,6 +103,8 @@ class Registry:
             return self._added[name]
         if name in _BUILT_IN:
             return cast("type[Driver]", _load(_BUILT_IN[name]))
+        import difflib
+
         close = difflib.get_close_matches(name, self.names(), n=1)
         raise UnknownDriver(
             f"There is no driver '{name}'.",
@@ -130,7 +144,11 @@ class Registry:
         Raises `UnknownDriver`, `BadSpec` for options and needs that nobody knows, `Unsupported` for a capability that
         this driver does not have.
         """
+        from . import daemon
+
         for need in sorted(spec.needs - NEEDS):
+            import difflib
+
             close = difflib.get_close_matches(need, NEEDS, n=1)
             raise BadSpec(
                 f"There is nothing called '{need}' that a machine could need.",
@@ -166,6 +184,9 @@ class Registry:
 
         Raises `ProvisionFailed` with which provisioner failed on which system, and what `connection` raises.
         """
+        from . import daemon
+        from .facts import probe
+
         daemon.files(wanted.engine)
         changed: list[str] = []
         known = _may(probe(connection))
@@ -181,6 +202,9 @@ class Registry:
 
         Then it is provisioned: a new engine runs with the same settings. Raises what `provision` raises.
         """
+        from .facts import probe
+        from .provisioner import SupportsUpgrade
+
         changed: list[str] = []
         known = _may(probe(connection))
         if known.engine:
@@ -240,18 +264,45 @@ def _on(
 def _installed() -> Iterator[tuple[str, object]]:
     """Yield what installed packages add, by the names of their entry points.
 
-    By hand, because pluggy reads every entry point of every package that is installed: 50 ms of every command.
+    By hand, because pluggy reads every entry point of every package that is installed: 50 ms of every command; and to
+    import what reads packages takes half of that.
     """
+    if not any(_may_add(place) for place in dict.fromkeys(sys.path)):
+        return
+    import importlib.metadata
+
+    known: set[str] = set()
     for each in importlib.metadata.distributions():
-        if f"[{hookspecs.PROJECT}]" in (each.read_text("entry_points.txt") or ""):
-            for point in each.entry_points.select(group=hookspecs.PROJECT):
-                yield point.name, point.load()
+        if f"[{PROJECT}]" in (each.read_text("entry_points.txt") or ""):
+            for point in each.entry_points.select(group=PROJECT):
+                if point.name not in known:  # the nearer package of two of one name
+                    known.add(point.name)
+                    yield point.name, point.load()
+
+
+def _may_add(place: str) -> bool:
+    """Return whether a place that modules come from has a package that adds something; an archive may."""
+    try:
+        entries = list(os.scandir(place or "."))
+    except NotADirectoryError:
+        return True
+    except OSError:
+        return False
+    for entry in entries:
+        if entry.name.endswith((".dist-info", ".egg-info", ".egg")):
+            for part in ("entry_points.txt", "EGG-INFO/entry_points.txt"):
+                with contextlib.suppress(OSError):
+                    if f"[{PROJECT}]".encode() in Path(entry.path, part).read_bytes():
+                        return True
+    return False
 
 
 class _Marked:
     """Lets pluggy see a conftest's functions as implementations of our hooks."""
 
     def __init__(self, plugin: object) -> None:
+        from . import hookspecs
+
         for name in vars(hookspecs):
             if name.startswith("pytest_machine_") and (function := getattr(plugin, name, None)) is not None:
 

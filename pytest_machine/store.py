@@ -14,12 +14,9 @@ A file is replaced whole or not at all, and every record stands alone: one that 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -38,6 +35,9 @@ def write(path: Path, content: bytes, *, mode: int = 0o600, durable: bool = True
     The new file is born with `mode` (less the umask). `durable` waits for the disk, about 5 ms; not worth it for what
     can be made again.
     """
+    # Late, here and below: who only reads a record is in a hurry.
+    import secrets
+
     # In the same directory, because a rename is atomic only within a file system.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -119,6 +119,8 @@ class Store:
         Secrets and keys go first and the record last, so that a crash in between leaves a machine that can be removed
         again. A directory without a record of ours is left alone.
         """
+        import shutil
+
         directory = self._directory(name)
         if not os.path.lexists(directory / RECORD):
             return
@@ -167,7 +169,6 @@ class Store:
         The thread that holds it may take it again, and `add`, `save` and `remove` do so themselves; a thread that
         waits for another one that wants the same machine waits forever. The kernel lets go when the process dies.
         """
-        # Late, because most of what only reads a record is in a hurry.
         from filelock import FileLock, Timeout
 
         self._directory(name)  # checks the name
@@ -243,6 +244,8 @@ class Store:
                 )
 
     def _unknown(self, name: str) -> UnknownMachine:
+        import difflib
+
         close = difflib.get_close_matches(name, self.names(), n=3)
         return UnknownMachine(
             f"There is no machine '{name}'.",

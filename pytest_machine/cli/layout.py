@@ -6,7 +6,6 @@ follow each other are a column. A cell that ends no column, the last of its line
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 import click
@@ -138,6 +137,8 @@ def _flags(ctx: click.Context, command: click.Command) -> Iterator[click.Option]
 
 def _described(command: click.Command) -> tuple[str, list[str]]:
     """Return the first sentence of a command's docstring, and the rest of it in lines."""
+    import textwrap
+
     summary, _, rest = (command.help or "").strip().partition("\n\n")
     lines: list[str] = []
     for paragraph in filter(None, map(str.strip, rest.split("\n\n"))):
