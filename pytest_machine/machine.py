@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -408,15 +409,41 @@ class Machine:
             birth.certify(self.record, self.address, store=self._store)
             return self._registry.provision(self.connection, birth.wanted(self.record, self.driver), tell=tell)
 
+    def renew(self, *, timeout: float = 120.0) -> bool:
+        """Renew what its clients could not use any more; return whether there was anything.
+
+        That is the client's certificate, when a third of its time is left, and the server's, over SSH, when it is over
+        or the machine's address is another one now: its Docker is restarted for it, so not before it must be.
+        """
+        directory = self.record.directory
+        renewed = False
+        if not certs.lasts(directory / "cert.pem") and not self._foreign_engine():
+            certs.Authority.ensure(self._store.certificates, self.record.authority).copy_client(directory)
+            renewed = True
+        server = directory / "server.pem"
+        seen = self.driver.look([self.record])[self.id]
+        if seen.state is not State.RUNNING or seen.address is None or not server.exists():
+            return renewed
+        moved = self.record.address is None or self.record.address.ip != seen.address.ip
+        if not moved and certs.expires(server) > datetime.now(UTC):
+            return renewed
+        with self._held():
+            self._let_go()
+            self._settle(timeout)
+        return True
+
     def upgrade(self, *, tell: Tell = _quiet) -> list[str]:
         """Move its Docker to the newest release that its packages offer; return what was changed: maybe nothing."""
         with self._provisioning():
             return self._registry.upgrade(self.connection, birth.wanted(self.record, self.driver), tell=tell)
 
+    def _foreign_engine(self) -> bool:
+        """Whether its engine is somebody else's, whose certificates are none of ours."""
+        return isinstance(self.driver, SupportsAdoption) and not self.driver.access(self.record).provision
+
     @contextlib.contextmanager
     def _provisioning(self) -> Iterator[None]:
-        driver = self.driver
-        if isinstance(driver, SupportsAdoption) and not driver.access(self.record).provision:
+        if self._foreign_engine():
             raise Unsupported(
                 f"The engine of the machine '{self.name}' is somebody else's: it is used as it is.",
                 facts={"driver": self.record.driver},

@@ -72,10 +72,18 @@ class Command(HelpfulCommand):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read flags in Go's way; what cannot be read is told with the command's help."""
         try:
-            flags, words = read(_undebugged(ctx, args), self.get_params(ctx))
+            args = _undebugged(ctx, args)
+            if "--update-config" in args or "-update-config" in args:
+                from .updating import update
+
+                args = update(ctx, args, self.get_params(ctx))
+            flags, words = read(args, self.get_params(ctx))
             return super().parse_args(ctx, [*flags, "--", *words])
         except (BadFlag, click.UsageError) as error:
             told_wrong(ctx, error, self.wrong_usage)
+        except MachineError as error:  # of what --update-config gave
+            tell(ctx, error)
+            ctx.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it; what goes wrong is said on standard error."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import click
+
+from pytest_machine.errors import MachineError
 
 from .command import Command, Failed, Session, argv0
 
@@ -18,6 +22,9 @@ if TYPE_CHECKING:
 # Compose on Windows takes a path for a volume's name without it.
 _COMPOSE = ("COMPOSE_CONVERT_WINDOWS_PATHS",) if os.name == "nt" else ()
 
+
+# Seconds: a third of what a client's certificate is good for is 275 days.
+_YOUNG = 180 * 86400
 
 _ADVICE = (
     "You can attempt to regenerate them using 'docker-machine regenerate-certs [name]'.\n"
@@ -86,13 +93,34 @@ def _checked(machine: Noted, swarm: bool, prefix: str) -> str:
         raise Failed(f"{prefix}: {error}") from error
 
 
+def _renew(machine: Noted, *, unless_young: bool = False) -> bool:
+    """Renew the machine's certificates where that is due; return whether it was.
+
+    To read one costs a tenth of a second, which this command has not got: one that was written lately is young.
+    """
+    if machine.foreign is not None:
+        return False
+    with contextlib.suppress(FileNotFoundError):
+        if unless_young and time.time() - (machine.certificates / "cert.pem").stat().st_mtime < _YOUNG:
+            return False
+    return machine.machine().renew()
+
+
 def _answer(machine: Noted, address: Address) -> None:
     from pytest_machine.engine import ping
     from pytest_machine.waiting import NotYet
 
+    from . import noted
+
     try:
-        ping(address, certs=machine.certificates)
-    except (OSError, NotYet) as error:
+        _renew(machine, unless_young=True)
+        try:
+            ping(address, certs=machine.certificates)
+        except (OSError, NotYet):
+            if not _renew(machine):
+                raise
+            ping(noted.running(machine), certs=machine.certificates)
+    except (OSError, NotYet, MachineError) as error:
         place = address.url.removeprefix("tcp://")
         raise Failed(
             "Error checking and/or regenerating the certs: "

@@ -9,9 +9,6 @@ import pytest
 
 from .conftest import Program
 
-pytest.importorskip("pytest_machine.cli.shells")
-pytest.importorskip("pytest_machine.cli.template")
-
 
 def test_env(program: Program) -> None:
     program.make("a")
@@ -65,3 +62,23 @@ def test_inspect_by_a_template(program: Program) -> None:
     said = program.here("inspect", "a", "-f", "{{.DriverName}} {{.Driver.SSHUser}} {{.Driver.IPAddress}}")
     assert (said.code, said.out) == (0, "fake root 127.0.0.1\n")
     assert program.here("inspect", "-f", "{{.Nix", "a").code == 1
+
+
+def test_a_clients_certificate_is_renewed_before_it_ends(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pytest_machine import certs
+
+    program.make("a")
+    mine = program.store.load("a").directory / "cert.pem"
+    before = mine.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(certs, "PAIR_DAYS", 1 / 24)
+        (program.store.certificates / "cert.pem").unlink()
+        certs.Authority.ensure(program.store.certificates).copy_client(mine.parent)
+    old = mine.read_bytes()
+    assert not certs.lasts(mine)
+    assert program.here("env", "--shell", "sh", "a").code == 0
+    assert mine.read_bytes() == old, "one that was written today is not looked at: that takes too long"
+    os.utime(mine, (1e9, 1e9))
+    assert program.here("env", "--shell", "sh", "a").code == 0
+    assert mine.read_bytes() not in (old, before)
+    assert certs.lasts(mine)

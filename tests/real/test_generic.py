@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,29 @@ def test_a_certificate_that_is_nearly_over_is_renewed(mine: Machine, monkeypatch
     assert "wrote /etc/docker/server.pem" in mine.provision()
     assert certs.lasts(mine.record.directory / "server.pem")
     assert mine.docker.ping()
+
+
+def test_one_that_is_over_is_renewed_for_its_clients(
+    mine: Machine, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not mine.renew()
+    with monkeypatch.context() as patch:
+        patch.setattr(certs, "PAIR_DAYS", -1 / 24)
+        certify(mine)
+        registry.provision(mine.connection, birth.wanted(mine.record, mine.driver), tell=print)
+    with pytest.raises(OSError, match="expired"):
+        ping(mine.address, certs=mine.record.directory)
+    assert mine.renew()
+    assert ping(mine.address, certs=mine.record.directory)
+
+
+def test_another_address_gets_a_certificate_for_it(mine: Machine, store: Store, registry: Registry) -> None:
+    there = mine.address
+    store.save(mine.record.with_(address=replace(there, ip="192.0.2.1")))
+    moved = Machine.load("mine", store=store, registry=registry)
+    assert moved.renew()
+    assert moved.address == store.load("mine").address == there
+    assert moved.docker.ping()
 
 
 def test_it_cannot_be_made_as_new(mine: Machine) -> None:
