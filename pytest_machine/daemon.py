@@ -78,6 +78,8 @@ def storage(engine: Engine) -> dict[str, object]:
 def public(engine: Engine) -> dict[str, object]:
     """Return what may be noted of the settings: no variable's value, no password in an address."""
     found = _options(engine)
+    if engine.labels:  # in the order in which they were given, for whoever shows them
+        found["labels"] = [f"{name}={value}" for name, value in engine.labels.items()]
     for name in ("registry-mirrors", "insecure-registries"):
         if isinstance(addresses := found.get(name), list):
             found[name] = [re.sub(r"//[^/@]*@", "//", str(address)) for address in addresses]

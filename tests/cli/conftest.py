@@ -72,6 +72,8 @@ class Program:
     store: Store
     driver: FakeDriver
     environ: dict[str, str] = field(default_factory=dict)
+    name: str = "python -m pytest_machine"
+    """What was typed to call it `here`."""
 
     def argv(self, *args: str) -> list[str]:
         return [sys.executable, "-m", "pytest_machine", *args]
@@ -81,14 +83,15 @@ class Program:
         from pytest_machine.cli import main
 
         before = list(sys.path)
-        argv = [str(Path(pytest_machine.__file__).with_name("__main__.py")), *args]
+        module = str(Path(pytest_machine.__file__).with_name("__main__.py"))
+        argv = [module if " " in self.name else self.name, *args]
         with (
             unittest.mock.patch.dict(os.environ, {**self.environ, **environ}, clear=True),
             unittest.mock.patch.object(sys, "argv", argv),
         ):
             sys.path[:0] = self.environ["PYTHONPATH"].split(os.pathsep)
             try:
-                done = CliRunner().invoke(main, args, input=input, prog_name="python -m pytest_machine")
+                done = CliRunner().invoke(main, args, input=input, prog_name=self.name)
             finally:
                 sys.path[:] = before
         if done.exception is not None and not isinstance(done.exception, SystemExit):

@@ -1,0 +1,20 @@
+# What scripts and completions read: Usage, Options, Commands, in the reference's layout.
+help
+h
+active --help
+help config
+env -h
+inspect -help
+ip --help
+kill --help
+ls --help
+restart --help
+rm --help
+ssh --help
+ssh -h
+start --help
+status --help
+stop --help
+url --help
+version --help
+help help
