@@ -146,6 +146,8 @@ class Authority:
         cert_path, key_path = self.places.path("cert.pem"), self.places.path("key.pem")
         theirs = not self.places.elsewhere.keys().isdisjoint(("cert.pem", "key.pem"))
         key = _load_key(key_path) if key_path.exists() else None
+        if key is None and theirs and cert_path.exists():
+            raise _unusable(key_path, f"it is not there, and '{cert_path.name}' is", theirs=True)
         if key is not None and cert_path.exists():
             cert = _load_cert(cert_path)
             fault = self._fault(cert, key)

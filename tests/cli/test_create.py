@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -11,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
+from pytest_machine.certs import Authority
 from pytest_machine.engine import ping
 
 from .conftest import Program
@@ -238,3 +241,57 @@ def test_storage_path(program: Program, tmp_path: Path) -> None:
     assert (tmp_path / "other" / "machines" / "a").is_dir()
     assert program.store.names() == []
     assert program.here("-storage-path", str(tmp_path / "other"), "status", "a").out == "Running\n"
+
+
+class TestCertificates:
+    """``--tls-*`` and ``--tls-san``."""
+
+    def test_an_authority_of_ones_own(self, program: Program, tmp_path: Path) -> None:
+        mine = Authority.ensure(tmp_path / "mine")
+        given = {
+            "MACHINE_TLS_CA_CERT": str(mine.directory / "ca.pem"),
+            "MACHINE_TLS_CLIENT_CERT": str(mine.directory / "cert.pem"),
+            "MACHINE_TLS_CLIENT_KEY": str(mine.directory / "key.pem"),
+        }
+        flags = ["--tls-ca-key", str(mine.directory / "ca-key.pem"), f"-tls-client-key={tmp_path / 'none'}"]
+        said = program.here(*flags[:2], "create", "-d", "fake", "web", **given)
+        assert said.code == 0, said.err
+        assert "Creating" not in said.out.replace("Creating machine...", "")
+        record = program.store.load("web")
+        assert (record.directory / "ca.pem").read_bytes() == mine.ca
+        assert (record.directory / "cert.pem").read_bytes() == (mine.directory / "cert.pem").read_bytes()
+        assert not list(program.store.certificates.glob("*.pem"))
+        shown = json.loads(program.here("inspect", "web").out)["HostOptions"]["AuthOptions"]
+        assert (shown["CaCertPath"], shown["CaPrivateKeyPath"]) == (given["MACHINE_TLS_CA_CERT"], flags[1])
+        # It is noted: whoever starts it later needs none of the flags.
+        assert program.here("restart", "web").code == 0
+        assert program.here("env", "--shell", "sh", "web").code == 0
+        # A flag goes before its variable; a pair that does not fit is told, and nothing is made.
+        said = program.here(*flags, "create", "-d", "fake", "db", **given)
+        assert said.code == 1
+        assert program.store.names() == ["web"]
+
+    def test_names_in_the_servers_certificate(self, program: Program) -> None:
+        assert program.here("create", "-d", "fake", "--tls-san", "web.example", "--tls-san=192.0.2.9", "web").code == 0
+        shown = x509.load_pem_x509_certificate((program.store.load("web").directory / "server.pem").read_bytes())
+        names = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert set(names.get_values_for_type(x509.DNSName)) == {"web", "web.example", "localhost"}
+        assert {str(ip) for ip in names.get_values_for_type(x509.IPAddress)} == {"127.0.0.1", "192.0.2.9"}
+
+
+def test_what_was_asked_is_noted(program: Program) -> None:
+    url = {"MACHINE_DOCKER_INSTALL_URL": "https://get.example"}
+    flags = ["--swarm-opt", "heartbeat=5s", "--swarm-strategy", "binpack", "--swarm-experimental"]
+    assert program.here("create", "-d", "fake", *flags, "web", MACHINE_SWARM_IMAGE="swarm:1", **url).code == 0
+    found = json.loads(program.here("inspect", "web").out)["HostOptions"]
+    assert found["EngineOptions"]["InstallURL"] == url["MACHINE_DOCKER_INSTALL_URL"]
+    swarm = found["SwarmOptions"]
+    assert (swarm["Image"], swarm["Strategy"], swarm["ArbitraryFlags"]) == ("swarm:1", "binpack", ["heartbeat=5s"])
+    assert swarm["IsExperimental"] is True
+    assert program.store.load("web").install_url == "https://get.example"
+
+
+def test_several_mirrors_in_one_variable(program: Program) -> None:
+    mirrors = "https://a.example,https://b.example"
+    assert program.here("create", "-d", "fake", "web", ENGINE_REGISTRY_MIRROR=mirrors).code == 0
+    assert program.store.load("web").engine == {"options": {"registry-mirrors": mirrors.split(",")}, "env": []}

@@ -312,3 +312,48 @@ def test_a_merged_bundle_trusts_both(authority: Authority, tmp_path: Path) -> No
         context.load_verify_locations(tmp_path / "bundle.pem")
         assert len(context.get_ca_certs()) == expected
         assert (tmp_path / "bundle.pem").read_text().count("BEGIN") == expected
+
+
+class TestElsewhere:
+    """Files that the user keeps in places of their own."""
+
+    @staticmethod
+    def places(directory: Path, *names: str) -> dict[str, str]:
+        return {name: str(directory / f"my-{name}") for name in names}
+
+    def test_they_are_made_there(self, tmp_path: Path) -> None:
+        mine = self.places(tmp_path / "mine", "ca.pem", "ca-key.pem", "cert.pem", "key.pem")
+        Authority.ensure(tmp_path / "certs", mine).copy_client(tmp_path)
+        assert {name: (tmp_path / name).read_bytes() for name in ("ca.pem", "cert.pem", "key.pem")} == {
+            name: Path(mine[name]).read_bytes() for name in ("ca.pem", "cert.pem", "key.pem")
+        }
+        assert not list((tmp_path / "certs").glob("*.pem"))
+
+    def test_another_authority_leaves_the_stores_own_pair_alone(self, tmp_path: Path) -> None:
+        own = Authority.ensure(tmp_path / "certs")
+        before = content(tmp_path / "certs")
+        other = Authority.ensure(tmp_path / "certs", self.places(tmp_path / "mine", "ca.pem", "ca-key.pem"))
+        assert other.ca != own.ca
+        other.copy_client(tmp_path)
+        signed = x509.load_pem_x509_certificate((tmp_path / "cert.pem").read_bytes())
+        signed.verify_directly_issued_by(x509.load_pem_x509_certificate(other.ca))
+        assert content(tmp_path / "certs") == before
+
+    def test_they_are_never_replaced(self, tmp_path: Path) -> None:
+        mine = self.places(tmp_path / "mine", "ca.pem", "ca-key.pem", "cert.pem", "key.pem")
+        Authority.ensure(tmp_path / "certs", mine)
+        before = {path: path.read_bytes() for path in (tmp_path / "mine").iterdir()}
+        Authority.ensure(tmp_path / "certs", mine)
+        with pytest.raises(StoreError, match=r"'key\.pem' of the certificate authority"):
+            Authority.ensure(tmp_path / "certs", {**mine, "key.pem": str(tmp_path / "key.pem")})
+        assert {path: path.read_bytes() for path in (tmp_path / "mine").iterdir()} == before
+        stranger = Authority.ensure(tmp_path / "stranger")
+        shutil.copy(stranger.directory / "cert.pem", mine["cert.pem"])
+        with pytest.raises(StoreError, match=r"'my-cert\.pem' of the certificate authority cannot be used") as caught:
+            Authority.ensure(tmp_path / "certs", mine)
+        assert "did not sign it" in str(caught.value)
+        assert "--tls-client-cert" in caught.value.hint
+        shutil.copy(stranger.directory / "ca.pem", mine["ca.pem"])
+        with pytest.raises(StoreError, match=r"'my-ca\.pem'.*") as caught:
+            Authority.ensure(tmp_path / "certs", mine)
+        assert "it does not belong to 'my-ca-key.pem'" in str(caught.value)
