@@ -9,11 +9,12 @@ from __future__ import annotations
 import base64
 import re
 import shlex
+import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .connection import Connection
-from .errors import CommandFailed, ProvisionFailed, WaitTimeout
+from .errors import CommandFailed, ProvisionFailed
 from .facts import PATH, directory
 from .model import Result, SeedFile
 from .provisioner import Facts, Tell
@@ -26,10 +27,12 @@ LONG = 1800.0
 # Seconds that the lock of a package manager is waited for: an unattended upgrade of a whole system takes its time.
 PATIENCE = 600.0
 _SHORT = 120.0
+# Seconds between two tries.
+_PAUSE = 1.0
 
 # What package managers say when another one is at work.
 _BUSY = re.compile(
-    r"could not get lock|unable to (acquire|lock)|is another process using it|frontend lock|database is locked"
+    r"could not get lock|unable to (acquire|lock)|is another process using it|lock was locked|database is locked"
     r"|system management is locked|currently holding the yum lock|unable to obtain lock",
     re.IGNORECASE,
 )
@@ -97,39 +100,28 @@ class Guest:
         """
         if tell:
             tell(step.says)
-        left = step.tries
-        waiting = False
-
-        def once() -> Result:
-            nonlocal left, waiting
-            result = self.try_(step.script, *step.arguments, input=step.input, seconds=step.seconds)
-            said = result.stdout + result.stderr
-            if result.returncode and _BUSY.search(said):
+        left, waiting, begun = step.tries, False, time.monotonic()
+        while (result := self.try_(step.script, *step.arguments, input=step.input, seconds=step.seconds)).returncode:
+            # Not `waiting.wait`: of a connection that is lost, whoever asked must hear at once.
+            said = tail(result.stderr) or tail(result.stdout) or "nothing"
+            if _BUSY.search(result.stdout + result.stderr):
                 if tell and not waiting:
                     tell("waiting for another program, which is at work on the machine's packages")
                 waiting = True
-                raise NotYet(tail(said))
-            left -= 1
-            if result.returncode and left > 0:
-                raise NotYet(tail(said))
-            return result
-
-        try:
-            result = wait(once, f"The step '{step.says}'", timeout=PATIENCE, every=1.0, longest=3.0)
-        except WaitTimeout as error:
-            raise ProvisionFailed(
-                f"The machine could not be made a Docker host: {step.says} did not end.",
-                facts=error.facts,
-                hint="look at what its packages are waiting for: docker-machine ssh NAME ps ax",
-            ) from error
-        if result.returncode:
-            raise ProvisionFailed(
-                f"The machine could not be made a Docker host: {step.says} failed.",
-                facts={
-                    "returned": result.returncode,
-                    "it said": tail(result.stderr) or tail(result.stdout) or "nothing",
-                },
-            )
+                if time.monotonic() - begun > PATIENCE:
+                    raise ProvisionFailed(
+                        f"The machine could not be made a Docker host: another program kept it from {step.says}.",
+                        facts={"waited": f"{time.monotonic() - begun:.0f} s", "last seen": said},
+                        hint="see who holds the lock of the machine's packages: docker-machine ssh NAME ps ax",
+                    )
+            else:
+                left -= 1
+                if left <= 0:
+                    raise ProvisionFailed(
+                        f"The machine could not be made a Docker host: {step.says} failed.",
+                        facts={"returned": result.returncode, "it said": said},
+                    )
+            time.sleep(_PAUSE)
         return result.stdout
 
     def read(self, paths: Iterable[str]) -> dict[str, str]:

@@ -45,7 +45,7 @@ def tree(suite: str) -> Path:
         subprocess.run(["cp", "-a", "--reflink=auto", image.path, copy], check=True)
         # dpkg follows the links of what it removes, and this one leads to our init.
         (copy / "etc/init.d/docker").unlink()
-        chroot = ["unshare", "--pid", "--fork", "--kill-child", "chroot", copy]
+        chroot: list[str | Path] = ["unshare", "--pid", "--fork", "--kill-child", "chroot", copy]
         done = subprocess.run(
             [*chroot, "sh", "-c", _PURGE, "sh", *WITHOUT], capture_output=True, text=True, check=False
         )

@@ -1,7 +1,7 @@
 """``daemon.json`` with our settings among somebody else's: theirs are kept, ours are known by a note.
 
-The note holds what we put in: whole options, and the entries that we added to lists. So what is not wanted any more is
-taken out again, and nothing else ever is.
+The note holds what we put in, option → values: of lists the entries that we added, of others the value, and while it is
+being changed both. So what is not wanted any more is taken out again, and nothing else ever is.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import cast
 from pytest_machine.errors import ProvisionFailed
 
 Options = Mapping[str, object]
+Note = Mapping[str, list[object]]
 
 LISTS = ("labels", "registry-mirrors", "insecure-registries", "hosts")
 """Options that several may add to."""
@@ -31,26 +32,36 @@ def parse(text: str, path: str) -> dict[str, object]:
     return found
 
 
-def merge(there: Options, ours: Options, wanted: Options, *, path: str) -> tuple[dict[str, object], dict[str, object]]:
-    """Return the options as they are to be, and the note of those among them that are ours from now on.
+def merge(
+    there: Options, ours: Note, wanted: Options, *, path: str
+) -> tuple[dict[str, object], dict[str, list[object]]]:
+    """Return the options as they are to be, and the note of what of them is ours from now on.
 
     `there` is what is in the file, `ours` the note of last time. Raises `ProvisionFailed` where somebody else has
     set an option to something else: it is not ours to overwrite.
     """
     result = {key: list(value) if isinstance(value, list) else value for key, value in there.items()}
-    note: dict[str, object] = {}
-    for key, value in ours.items():
-        _take_out(result, key, value, kept=wanted.get(key))
+    note: dict[str, list[object]] = {}
+    for key, values in ours.items():
+        _take_out(result, key, values, kept=wanted.get(key))
     for key, value in wanted.items():
         if key in LISTS:
-            owned = _add(result, key, cast("list[str]", value), ours.get(key), path)
-            if owned:
+            if owned := _add(result, key, cast("list[object]", value), ours.get(key, []), path):
                 note[key] = owned
-        elif key not in result or key in ours:
-            result[key] = note[key] = value
+        elif key not in result or result[key] in ours.get(key, []):
+            result[key] = value
+            note[key] = [value]
         elif result[key] != value:
             raise conflict(path, key, result[key], value)
     return result, note
+
+
+def both(before: Note, after: Note) -> dict[str, list[object]]:
+    """Return the note of what may be ours while one becomes the other."""
+    found = {key: list(values) for key, values in before.items()}
+    for key, values in after.items():
+        found[key] = [*found.get(key, []), *(value for value in values if value not in found.get(key, []))]
+    return found
 
 
 def conflict(path: str, key: str, theirs: object, wanted: object) -> ProvisionFailed:
@@ -62,19 +73,18 @@ def conflict(path: str, key: str, theirs: object, wanted: object) -> ProvisionFa
     )
 
 
-def _take_out(result: dict[str, object], key: str, value: object, *, kept: object) -> None:
-    there = result.get(key)
-    if isinstance(value, list) and isinstance(there, list):
-        left = [entry for entry in there if entry not in value or (isinstance(kept, list) and entry in kept)]
-        if left:
-            result[key] = left
-        else:
+def _take_out(result: dict[str, object], key: str, ours: list[object], *, kept: object) -> None:
+    value = result.get(key)
+    if key in LISTS and isinstance(value, list):
+        wanted = kept if isinstance(kept, list) else []
+        result[key] = [entry for entry in value if entry not in ours or entry in wanted]
+        if not result[key]:
             del result[key]
-    elif kept is None and key in result and there == value:
+    elif kept is None and key in result and value in ours:
         del result[key]
 
 
-def _add(result: dict[str, object], key: str, wanted: list[str], ours: object, path: str) -> list[str]:
+def _add(result: dict[str, object], key: str, wanted: list[object], ours: list[object], path: str) -> list[object]:
     """Add entries to a list; return those among the wanted ones that are ours."""
     there = result.get(key, [])
     if not isinstance(there, list):
@@ -83,14 +93,13 @@ def _add(result: dict[str, object], key: str, wanted: list[str], ours: object, p
         # Docker refuses two values of one label.
         theirs = {str(label).partition("=")[0]: label for label in there}
         for label in wanted:
-            other = theirs.get(label.partition("=")[0], label)
+            other = theirs.get(str(label).partition("=")[0], label)
             if other != label:
                 raise conflict(path, key, other, label)
     added = [entry for entry in wanted if entry not in there]
     if added:
         result[key] = [*there, *added]
-    known = ours if isinstance(ours, list) else []
-    return [entry for entry in wanted if entry in added or entry in known]
+    return [entry for entry in wanted if entry in added or entry in ours]
 
 
 def _broken(path: str, reason: str) -> ProvisionFailed:

@@ -27,7 +27,7 @@ from pytest_machine.facts import directory
 from pytest_machine.model import SeedFile
 from pytest_machine.provisioner import Facts, Wanted
 
-from .merge import LISTS, Options, conflict, merge, parse
+from .merge import LISTS, Note, Options, both, conflict, merge, parse
 
 DROP_IN = "/etc/systemd/system/docker.service.d/10-machine.conf"
 CONF_D = "/etc/conf.d/docker"
@@ -90,7 +90,6 @@ def plan(facts: Facts, wanted: Wanted, there: Mapping[str, str], unit: str = "")
         texts[CONF_D] = block(there.get(CONF_D, ""), _conf_d(facts, wanted, in_file=bool(in_file)))
     elif facts.manager == "boot2docker":
         texts[PROFILE] = block(there.get(PROFILE, ""), _profile(facts, wanted))
-    begun = {key: _both(ours.get(key), owned.get(key)) for key in {**ours, **owned}}
     return Plan(
         files={
             path: SeedFile(text.encode(), 0o600 if path in (variables, PROFILE) else 0o644)
@@ -100,7 +99,7 @@ def plan(facts: Facts, wanted: Wanted, there: Mapping[str, str], unit: str = "")
         removed=[path for path, text in texts.items() if not text and path in there],
         kept=[config, CONF_D, PROFILE],
         note=_note(owned),
-        begun=_note(begun),
+        begun=_note(both(ours, owned)),
     )
 
 
@@ -142,7 +141,7 @@ def _listening(facts: Facts, wanted: Wanted) -> dict[str, object]:
     }
 
 
-def _foreign(key: str, theirs: Options, ours: Options) -> bool:
+def _foreign(key: str, theirs: Options, ours: Note) -> bool:
     """Return whether somebody else has set an option, or an entry of it."""
     if key in LISTS and key in ours:
         return bool(set(_list(theirs.get(key))) - set(_list(ours[key])))
@@ -230,24 +229,17 @@ def _profile(facts: Facts, wanted: Wanted) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _noted(text: str) -> dict[str, object]:
+def _noted(text: str) -> dict[str, list[object]]:
     """Return the note; a broken one says nothing, so that nothing is taken for ours that may not be."""
     try:
         found = json.loads(text)["options"]
     except (ValueError, KeyError, TypeError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return {key: values for key, values in found.items() if isinstance(values, list)} if isinstance(found, dict) else {}
 
 
-def _note(owned: Options) -> str:
+def _note(owned: Note) -> str:
     return json.dumps({"options": owned}, indent=2, sort_keys=True) + "\n"
-
-
-def _both(before: object, after: object) -> object:
-    """Return what of an option may be ours while it is being changed."""
-    if isinstance(before, list) and isinstance(after, list):
-        return [*before, *(entry for entry in after if entry not in before)]
-    return before if after is None else after
 
 
 def _list(value: object) -> list[str]:

@@ -11,7 +11,8 @@ from pytest_machine.facts import INSTALLING, probe
 from pytest_machine.guest import Guest, Step
 from pytest_machine.provisioner import Facts, Tell, Wanted
 
-from .families import Family, family
+from .families import family
+from .kind import Family
 from .script import by_script
 
 __all__ = ["EngineProvisioner", "steps"]
@@ -46,6 +47,7 @@ class EngineProvisioner:
         """Move the engine's packages, and no others, to the newest that the machine's repositories offer."""
         its = family(facts)
         if not its.owned:
+            tell(f"Docker is a part of '{facts.pretty}', and is upgraded with it")
             return []
         guest = Guest(connection, facts)
         before = _versions(guest, its)
