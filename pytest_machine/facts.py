@@ -25,7 +25,7 @@ elif [ "$(cat /proc/1/comm 2>/dev/null)" = machine-init ]; then echo manager=mac
 elif [ -d /run/openrc ] || command -v openrc-run >/dev/null 2>&1; then echo manager=openrc
 fi
 if [ "$(id -u)" = 0 ]; then echo root=yes
-else echo refused="$(sudo -n true 2>&1 </dev/null | tail -n 1)"
+elif ! said=$(sudo -n true 2>&1 </dev/null); then echo refused="$(echo "$said" | tail -n 1)"
 fi
 if command -v dockerd >/dev/null 2>&1; then echo engine="$(dockerd --version 2>&1 | tail -n 1)"; fi
 if [ -e {INSTALLING} ]; then echo unfinished=yes; fi

@@ -107,7 +107,7 @@ def newer(file: Path, directory: Path, *, mark: str) -> tuple[Path, str]:
         (unpacked / mark.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
         (unpacked / mark.lstrip("/")).write_text("newer\n")
         target = directory / f"{file.stem}-newer.deb"
-        subprocess.run(["dpkg-deb", "-Zgzip", "-z1", "-b", unpacked, target], check=True, capture_output=True)
+        subprocess.run(["dpkg-deb", "-Znone", "-b", unpacked, target], check=True, capture_output=True)
     return target, f"{version[1]}+newer1"
 
 
@@ -116,11 +116,14 @@ class Repository:
 
     def __init__(self, *directories: Path) -> None:
         self.directories = list(directories)
-        self.index: Callable[[], str] = lambda: "\n".join((each / "Packages").read_text() for each in self.directories)
         self.asked: list[str] = []
         self.broken = 0
         """How many of the next questions are answered with an error."""
         self.url = ""
+
+    def index(self) -> str:
+        """Return what apt reads of it: all that is in its directories now."""
+        return "\n".join(path.read_text() for each in self.directories if (path := each / "Packages").exists())
 
     @contextmanager
     def served(self, address: str) -> Iterator[Repository]:

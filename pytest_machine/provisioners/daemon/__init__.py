@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from pytest_machine.connection import Connection
 from pytest_machine.errors import ProvisionFailed, WaitTimeout
+from pytest_machine.facts import directory
 from pytest_machine.guest import Guest, applied, tail
 from pytest_machine.model import SeedFile
 from pytest_machine.provisioner import Facts, Tell, Wanted
@@ -32,6 +33,8 @@ class DaemonProvisioner:
         there = guest.read([*paths(facts), mark])
         seen, unit = _seen(guest.do(services.look(facts, port)))
         planned = plan(facts, wanted, there, unit)
+        if file := planned.files.get(f"{directory(facts)}/daemon.json"):
+            self._ask(guest, file.content.decode())
         changed = self._write(guest, facts, planned, there)
         if "missing" in seen or changed or mark not in there or seen.get("version") != facts.engine:
             guest.do(services.restart(facts), tell=tell)
@@ -43,6 +46,17 @@ class DaemonProvisioner:
             guest.do(services.enable(facts))
             changed.append("Docker is started at every boot")
         return [*changed, *self._let_through(guest, facts, port, tell)]
+
+    def _ask(self, guest: Guest, config: str) -> None:
+        """Ask about options before they are there: a daemon that somebody uses must not go down for a typing error."""
+        step = services.validate(config)
+        result = guest.try_(step.script, input=step.input, seconds=step.seconds)
+        if result.returncode:
+            raise ProvisionFailed(
+                "The machine could not be made a Docker host: Docker would not take its settings.",
+                facts={"it said": tail(result.stdout)},
+                hint="correct the options that were asked for; nothing of them was written",
+            )
 
     def _write(self, guest: Guest, facts: Facts, planned: Plan, there: dict[str, str]) -> list[str]:
         # First what is ours, then what we do: broken off in between, nothing of ours is taken for somebody else's.

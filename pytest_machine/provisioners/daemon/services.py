@@ -62,6 +62,12 @@ answers() {
         echo "missing=nobody listens on port $1"
 }
 """
+_VALIDATE = """\
+dockerd --help 2>/dev/null | grep -q -e --validate || exit 0
+file=$(mktemp)
+trap 'rm -f "$file"' EXIT
+cat >"$file" && dockerd --validate --config-file "$file" 2>&1
+"""
 
 
 def service(facts: Facts) -> Service:
@@ -90,6 +96,11 @@ echo unit=
 def answers(port: int) -> Step:
     """Return the question whether the daemon answers, and listens."""
     return Step("asking the daemon", f'{_ANSWERS}answers "$1"\n', (str(port),), seconds=60)
+
+
+def validate(config: str) -> Step:
+    """Return the question whether the daemon takes these options; those before Docker 23 cannot be asked."""
+    return Step("asking the daemon about its settings", _VALIDATE, input=config, seconds=60)
 
 
 def restart(facts: Facts) -> Step:
