@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,10 @@ from pytest_machine.provisioner import Facts
 
 from .local import Local
 
-pytestmark = [pytest.mark.real, pytest.mark.skipif(os.name == "nt", reason="machines have a POSIX shell")]
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(sys.platform != "linux", reason="what is run in machines is run by Linux"),
+]
 SHELLS = [shell for shell in (("sh",), ("busybox", "sh")) if shutil.which(shell[0])]
 
 

@@ -10,7 +10,9 @@ HEAVY = ["cryptography", "docker", "requests", "tenacity", "http.server", "async
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("module", ["certs", "engine", "owner", "ssh", "store", "waiting", "hookspecs", "options"])
+@pytest.mark.parametrize(
+    "module", ["certs", "engine", "facts", "guest", "owner", "ssh", "store", "waiting", "hookspecs", "options"]
+)
 def test_nothing_heavy_is_imported_with(module: str) -> None:
     code = f"import sys, pytest_machine.{module}; print(*(name for name in {HEAVY} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
