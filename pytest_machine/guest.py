@@ -10,7 +10,7 @@ import base64
 import re
 import shlex
 import time
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .connection import Connection
@@ -18,7 +18,6 @@ from .errors import CommandFailed, ProvisionFailed
 from .facts import PATH, directory
 from .model import Result, SeedFile
 from .provisioner import Facts, Tell
-from .waiting import NotYet, wait
 
 _APPLIED = ".pytest-machine.applied"
 
@@ -120,6 +119,7 @@ class Guest:
                     raise ProvisionFailed(
                         f"The machine could not be made a Docker host: {step.says} failed.",
                         facts={"returned": result.returncode, "it said": said},
+                        hint="put it right there (docker-machine ssh NAME), then: docker-machine provision NAME",
                     )
             time.sleep(_PAUSE)
         return result.stdout
@@ -157,15 +157,6 @@ class Guest:
             return []
         return self.do(Step("removing files", script, asked, seconds=_SHORT)).splitlines()
 
-    def until(self, check: Callable[[], str], what: str, *, seconds: float) -> None:
-        """Wait until `check` returns nothing; what it returns is what is missing. Raises `WaitTimeout`."""
-
-        def once() -> None:
-            if missing := check():
-                raise NotYet(missing)
-
-        wait(once, what, timeout=seconds, every=0.1)
-
 
 def applied(facts: Facts) -> str:
     """Return the path of the mark that the daemon runs with the files that are there.
@@ -176,6 +167,7 @@ def applied(facts: Facts) -> str:
 
 
 def tail(text: str, lines: int = 4, length: int = 400) -> str:
-    """Return the end of what a machine said, in one line: what matters of an error is said last."""
+    """Return the end of what a machine said, in one line and without passwords: what matters is said last."""
+    text = re.sub(r"//[^/@\s]*@", "//", text)
     found = " | ".join(filter(None, (line.strip() for line in text.splitlines()[-lines:])))
     return found if len(found) <= length else f"…{found[-length:]}"

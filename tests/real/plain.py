@@ -28,6 +28,8 @@ from pytest_machine.owner import cache_dir
 # Docker, and what our image has because of it; our init asks Docker by curl.
 WITHOUT = ("docker.io", "docker-cli", "iptables", "openssl", "ca-certificates")
 WANTED = ("docker.io", "ca-certificates")
+# Packages of more bytes than this are packed anew without compression: each of the tests' machines unpacks them.
+_LARGE = 5 << 20
 # Chrooted, in a process namespace of its own: whatever a package's script starts ends with it.
 _PURGE = """
 export DEBIAN_FRONTEND=noninteractive
@@ -68,7 +70,7 @@ def packages(suite: str) -> Path:
     """Return a directory with the packages that a plain tree of a release needs for Docker."""
     plain = tree(suite)
     names = WANTED if suite == "bookworm" else (*WANTED, "docker-cli")
-    key = hashlib.sha256(repr((plain.parent.name, names)).encode()).hexdigest()[:12]
+    key = hashlib.sha256(repr((plain.parent.name, names, _LARGE)).encode()).hexdigest()[:12]
 
     def fill(partial: Path) -> None:
         options = _apt(suite, plain, partial / "apt")
@@ -79,11 +81,21 @@ def packages(suite: str) -> Path:
             )
             assert done.returncode == 0, done.stdout + done.stderr
         for file in (partial / "apt/archives").glob("*.deb"):
-            file.rename(partial / file.name.replace("%3a", ":").replace(":", "_"))
+            target = partial / file.name.replace("%3a", ":").replace(":", "_")
+            if file.stat().st_size > _LARGE:
+                with tempfile.TemporaryDirectory(dir=partial) as work:
+                    subprocess.run(["dpkg-deb", "-R", file, f"{work}/unpacked"], check=True)
+                    _pack(Path(work, "unpacked"), target)
+            else:
+                file.rename(target)
         shutil.rmtree(partial / "apt")
         (partial / "Packages").write_text("\n".join(entry(file) for file in sorted(partial.glob("*.deb"))))
 
     return _cached(f"packages-{suite}-{key}", fill)
+
+
+def _pack(unpacked: Path, target: Path) -> None:
+    subprocess.run(["dpkg-deb", "-Znone", "-b", unpacked, target], check=True, capture_output=True)
 
 
 def entry(file: Path) -> str:
@@ -107,7 +119,7 @@ def newer(file: Path, directory: Path, *, mark: str) -> tuple[Path, str]:
         (unpacked / mark.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
         (unpacked / mark.lstrip("/")).write_text("newer\n")
         target = directory / f"{file.stem}-newer.deb"
-        subprocess.run(["dpkg-deb", "-Znone", "-b", unpacked, target], check=True, capture_output=True)
+        _pack(unpacked, target)
     return target, f"{version[1]}+newer1"
 
 

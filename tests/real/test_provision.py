@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shlex
 import subprocess
@@ -284,27 +285,41 @@ def elsewhere(make: Make, bookworm: Repository) -> Host:
     return host
 
 
-def test_a_script_and_a_user_with_sudo(elsewhere: Host, bookworm: Repository, tmp_path: Path) -> None:
+def test_by_command_with_a_script_as_a_user_with_sudo(elsewhere: Host, bookworm: Repository, tmp_path: Path) -> None:
     """The script is fetched in the machine; all that is written belongs to root."""
     elsewhere.run("echo 'admin ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/admin")
     (tmp_path / "install.sh").write_text(
         "#!/bin/sh\nset -e\nid -u >/root/whose\napt-get -q update\n"
         "apt-get -q -y --no-install-recommends -o Dpkg::Options::=--force-confold install docker.io\n"
     )
+    elsewhere.user("admin").close()
+    storage = tmp_path / "storage"
+
+    def program(*words: str) -> str:
+        environment = {**os.environ, "MACHINE_STORAGE_PATH": str(storage)}
+        argv = [sys.executable, "-m", "pytest_machine", *words]
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    where = [f"--generic-ip-address={elsewhere.address.ip}", f"--generic-ssh-key={elsewhere.key}"]
     bookworm.directories.append(tmp_path)
-    connection = elsewhere.user("admin")
-    wanted = replace(elsewhere.wanted, install_url=f"{bookworm.url}/install.sh")
     try:
-        changed = elsewhere.registry.provision(connection, wanted, tell=elsewhere.told.append)
-        assert "running the script that installs Docker" in elsewhere.told
-        assert any(line.startswith("installed Docker 20.10") for line in changed)
-        assert elsewhere.text("/root/whose") == "0\n"
-        assert elsewhere.run("find /etc/docker ! -user root") == ""
-        works(elsewhere)
-        assert elsewhere.registry.provision(connection, wanted, tell=elsewhere.told.append) == []
+        said = program("create", "-d", "generic", *where, "--generic-ssh-user=admin", "--engine-label=zone=a",
+                       f"--engine-install-url={bookworm.url}/install.sh", "mine")  # fmt: skip
     finally:
-        connection.close()
         bookworm.directories.remove(tmp_path)
+    assert "running the script that installs Docker" in said
+    assert elsewhere.text("/root/whose") == "0\n"
+    assert elsewhere.run("find /etc/docker ! -user root") == ""
+    mine = replace(elsewhere, certs=storage / "machines/mine")
+    works(mine)
+    with mine.docker() as client:
+        assert sorted(client.info()["Labels"]) == ["provider=generic", "zone=a"]
+    assert "Nothing to change" in program("provision", "mine")
+    assert "newest release already" in program("upgrade", "mine")
+    program("rm", "-y", "mine")
+    assert "zone=a" in elsewhere.run("docker info"), "it is let go as it is"
 
 
 # Takes the lock as another apt would, says so, and gives it back after some seconds; perl is in every Debian.

@@ -142,4 +142,5 @@ def test_what_it_reads_is_in_no_error() -> None:
 
 def test_the_end_of_what_was_said() -> None:
     assert tail("a\n\n b \nc\n", lines=3) == "b | c"
+    assert tail("E: http://user:secret@mirror.example/x and a@b") == "E: http://mirror.example/x and a@b"
     assert tail("x" * 500).startswith("…x")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from pytest_machine.connection import Connection
@@ -11,6 +11,7 @@ from pytest_machine.facts import directory
 from pytest_machine.guest import Guest, applied, tail
 from pytest_machine.model import SeedFile
 from pytest_machine.provisioner import Facts, Tell, Wanted
+from pytest_machine.waiting import NotYet, wait
 
 from . import firewall, services
 from .plan import Plan, note, paths, plan
@@ -36,12 +37,13 @@ class DaemonProvisioner:
         if file := planned.files.get(f"{directory(facts)}/daemon.json"):
             self._ask(guest, file.content.decode())
         changed = self._write(guest, facts, planned, there)
-        if "missing" in seen or changed or mark not in there or seen.get("version") != facts.engine:
-            guest.do(services.restart(facts), tell=tell)
-            self._wait(guest, facts, port)
+        if "missing" in seen or changed or there.get(mark) != _as_it_runs(facts, seen):
             changed.append("restarted Docker" if "version" in seen else "started Docker")
+            guest.do(services.restart(facts), tell=tell)
+            seen = {**seen, **self._wait(guest, facts, port)}
         # From here on a second run finds nothing to do.
-        guest.write({note(facts): SeedFile(planned.note.encode(), 0o600), mark: SeedFile(b"", 0o600)})
+        files = {note(facts): planned.note, mark: _as_it_runs(facts, seen)}
+        guest.write({path: SeedFile(text.encode(), 0o600) for path, text in files.items()})
         if "enabled" not in seen:
             guest.do(services.enable(facts))
             changed.append("Docker is started at every boot")
@@ -67,12 +69,17 @@ class DaemonProvisioner:
         removed = guest.remove(planned.removed, stale=stale)
         return [*(f"wrote {path}" for path in written), *(f"removed {path}" for path in removed)]
 
-    def _wait(self, guest: Guest, facts: Facts, port: int) -> None:
-        def missing() -> str:
-            return _seen(guest.do(services.answers(port)))[0].get("missing", "")
+    def _wait(self, guest: Guest, facts: Facts, port: int) -> dict[str, str]:
+        """Wait until the daemon answers and listens; return what was seen of it."""
+
+        def look() -> dict[str, str]:
+            seen, _ = _seen(guest.do(services.answers(port)))
+            if "missing" in seen:
+                raise NotYet(seen["missing"])
+            return seen
 
         try:
-            guest.until(missing, "An answer of the machine's Docker", seconds=_PATIENCE)
+            return wait(look, "An answer of the machine's Docker", timeout=_PATIENCE, every=0.1)
         except WaitTimeout as error:
             raise ProvisionFailed(
                 "The machine could not be made a Docker host: its Docker does not answer with its settings.",
@@ -91,6 +98,11 @@ class DaemonProvisioner:
             return [f"opened port {port} in {found}"]
         tell(firewall.warning(found, port))
         return []
+
+
+def _as_it_runs(facts: Facts, seen: Mapping[str, str]) -> str:
+    """Return what the mark says: which daemon was installed, and which ran. Some call themselves by two versions."""
+    return f"{facts.engine} {seen.get('version', '')}\n"
 
 
 def _seen(said: str) -> tuple[dict[str, str], str]:

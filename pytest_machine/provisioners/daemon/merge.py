@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from pytest_machine.errors import ProvisionFailed
+from pytest_machine.guest import tail
 
 Options = Mapping[str, object]
 Note = Mapping[str, list[object]]
@@ -68,7 +69,7 @@ def conflict(path: str, key: str, theirs: object, wanted: object) -> ProvisionFa
     """Return the error for an option that somebody else has set."""
     return ProvisionFailed(
         f"The machine could not be made a Docker host: somebody else has set '{key}' in '{path}'.",
-        facts={"there": json.dumps(theirs), "wanted": json.dumps(wanted)},
+        facts={"there": tail(json.dumps(theirs)), "wanted": tail(json.dumps(wanted))},
         hint=f"take '{key}' out of {path} in the machine, or do not ask for it",
     )
 
