@@ -12,13 +12,14 @@ from .provisioner import Facts
 
 INSTALLING = "/etc/docker/.pytest-machine.installing"
 """In the machine while Docker is being installed: with it, a daemon that is there may be half a one."""
-PATH = "export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH\n"
+_HERE = "pytest-machine:"
+PRELUDE = f"export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH\necho {_HERE}\n"
 """How every script of ours begins: a login without a shell of its own does not find ``dockerd`` in Debian."""
 
 _BOOT2DOCKER = "/var/lib/boot2docker/etc/docker"
 
 # One `name=value` a line; os-release comes last, as it is. Written for every sh, busybox's and dash included.
-_PROBE = f"""{PATH}
+_PROBE = f"""{PRELUDE}
 echo arch="$(uname -m)"
 if [ -d /run/systemd/system ]; then echo manager=systemd
 elif [ "$(cat /proc/1/comm 2>/dev/null)" = machine-init ]; then echo manager=machine-init
@@ -37,7 +38,13 @@ _SECONDS = 60.0
 
 def probe(connection: Connection) -> Facts:
     """Return what the machine is; raises what `connection` raises."""
-    return read(connection.run("sh", "-c", _PROBE, timeout=_SECONDS).stdout)
+    return read(spoken(connection.run("sh", "-c", _PROBE, timeout=_SECONDS).stdout))
+
+
+def spoken(stdout: str) -> str:
+    """Return what a script with our prelude printed, without what the user's own shell says to whoever logs in."""
+    before, here, after = stdout.partition(f"{_HERE}\n")
+    return after if here else before
 
 
 def read(said: str) -> Facts:

@@ -11,11 +11,11 @@ import re
 import shlex
 import time
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .connection import Connection
 from .errors import CommandFailed, ProvisionFailed
-from .facts import PATH, directory
+from .facts import PRELUDE, directory, spoken
 from .model import Result, SeedFile
 from .provisioner import Facts, Tell
 
@@ -85,11 +85,12 @@ class Guest:
 
     def try_(self, script: str, *arguments: str, input: str = "", seconds: float = _SHORT) -> Result:
         """Run a script and return what it did, whatever that was; raises `ConnectFailed` and `WaitTimeout`."""
-        argv = (*self._sudo, "sh", "-c", PATH + script, "sh", *arguments)
+        argv = (*self._sudo, "sh", "-c", PRELUDE + script, "sh", *arguments)
         try:
-            return self._connection.run(*argv, input=input, timeout=seconds)
+            result = self._connection.run(*argv, input=input, timeout=seconds)
         except CommandFailed as error:
-            return error.result
+            result = error.result
+        return replace(result, stdout=spoken(result.stdout))
 
     def do(self, step: Step, *, tell: Tell | None = None) -> str:
         """Do one thing and return what it printed.

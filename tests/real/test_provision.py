@@ -293,6 +293,8 @@ def test_by_command_with_a_script_as_a_user_with_sudo(elsewhere: Host, bookworm:
         "apt-get -q -y --no-install-recommends -o Dpkg::Options::=--force-confold install docker.io\n"
     )
     elsewhere.user("admin").close()
+    # Whose shell greets whoever logs in: that is no answer of the machine's.
+    elsewhere.run("usermod -s /bin/bash admin && echo 'echo Welcome, admin!' >/home/admin/.bashrc")
     storage = tmp_path / "storage"
 
     def program(*words: str) -> str:

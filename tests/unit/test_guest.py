@@ -12,6 +12,7 @@ import pytest
 
 from pytest_machine import guest as guest_module
 from pytest_machine.errors import ProvisionFailed
+from pytest_machine.facts import probe
 from pytest_machine.guest import Guest, Step, tail
 from pytest_machine.model import SeedFile
 from pytest_machine.provisioner import Facts
@@ -125,12 +126,24 @@ def test_a_lock_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_who_is_not_root_asks_sudo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "sudo").write_text('#!/bin/sh\n[ "$1" = -n ] && shift && echo as root && exec "$@"\n')
+    (tmp_path / "sudo").write_text('#!/bin/sh\n[ "$1" = -n ] && shift && exec env WHO=root "$@"\n')
     (tmp_path / "sudo").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    step = Step("x", "echo $1", ("a b",))
-    assert Guest(Local(), Facts(os="debian", root=True)).do(step) == "a b\n"
-    assert Guest(Local(), Facts(os="debian", root=False)).do(step) == "as root\na b\n"
+    step = Step("x", 'echo "${WHO-itself} $1"', ("a b",))
+    assert Guest(Local(), Facts(os="debian", root=True)).do(step) == "itself a b\n"
+    assert Guest(Local(), Facts(os="debian", root=False)).do(step) == "root a b\n"
+
+
+def test_what_the_users_own_shell_says_is_nothing_that_a_script_said(tmp_path: Path) -> None:
+    (tmp_path / "noisy").write_text('#!/bin/sh\necho Welcome!\nexec sh "$@"\n')
+    (tmp_path / "noisy").chmod(0o755)
+    connection = Local((str(tmp_path / "noisy"),))
+    guest = Guest(connection, Facts(os="debian"))
+    file = str(tmp_path / "file")
+    assert guest.write({file: SeedFile(b"x")}) == [file]
+    assert guest.write({file: SeedFile(b"x")}) == []
+    assert guest.read([file]) == {file: "x"}
+    assert probe(connection).arch == os.uname().machine
 
 
 def test_what_it_reads_is_in_no_error() -> None:
