@@ -30,13 +30,12 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from .errors import CommandFailed, ConnectFailed, MachineError, WaitTimeout
+from .login import CONNECT_TIMEOUT, Login, host, quote
 from .model import Address, Result
 from .store import write
 
 # What `ssh` returns when it fails.
 LOST = 255
-# Seconds. A machine on this computer answers at once; one in a cloud that boots lets packets fall for a while.
-_CONNECT_TIMEOUT = 10
 # Seconds that a master outlives its last command, and so also its owner, should that be killed.
 _PERSIST = 30
 # A socket's path may have 104 bytes at most (macOS), and OpenSSH adds 17 of its own while it makes it.
@@ -71,14 +70,14 @@ def new_key(comment: str) -> tuple[str, str]:
 def pin(known_hosts: Path, address: Address, host_key_public: str) -> None:
     """Write the file's one line: whoever answers at that address must have that key."""
     kind, key = host_key_public.split()[:2]
-    write(known_hosts, f"{_host(address)} {kind} {key}\n".encode(), durable=False)
+    write(known_hosts, f"{host(address)} {kind} {key}\n".encode(), durable=False)
 
 
 def pin_known(known_hosts: Path, address: Address) -> bool:
     """Pin the host keys by which the user's own ``ssh`` knows whoever is at that address; return whether it does."""
     theirs = Path.home() / ".ssh" / "known_hosts"
     try:
-        argv = ["ssh-keygen", "-F", _host(address), "-f", str(theirs)]
+        argv = ["ssh-keygen", "-F", host(address), "-f", str(theirs)]
         found = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False).stdout
     except FileNotFoundError as error:
         raise _no_ssh() from error
@@ -87,10 +86,6 @@ def pin_known(known_hosts: Path, address: Address) -> bool:
     if lines:
         write(known_hosts, b"".join(lines), durable=False)
     return bool(lines)
-
-
-def _host(address: Address) -> str:
-    return address.ip if address.ssh_port == 22 else f"[{address.ip}]:{address.ssh_port}"
 
 
 class SshConnection:
@@ -128,27 +123,21 @@ class SshConnection:
         return f"{self.address.user}@{self.address.ip}"
 
     @property
+    def login(self) -> Login:
+        """How OpenSSH's programs log in to it, by its connection if there is one."""
+        return Login(
+            address=self.address,
+            key=self._key,
+            known_hosts=self._known_hosts,
+            agent=self._agent,
+            trust=self._trust,
+            control=self._socket,
+        )
+
+    @property
     def argv(self) -> list[str]:
         """The command up to ``user@host``: what follows is run there, and nothing gives a shell."""
-        login = {"IdentityFile": _quote(self._key), "IdentitiesOnly": "yes", "IdentityAgent": "none"}
-        options = {
-            "BatchMode": "yes",
-            **({} if self._agent else login),
-            "StrictHostKeyChecking": "accept-new" if self._trust else "yes",
-            "UserKnownHostsFile": _quote(self._known_hosts),
-            "GlobalKnownHostsFile": os.devnull,
-            # Or the machine could add keys to the file.
-            "UpdateHostKeys": "no",
-            "ConnectTimeout": str(_CONNECT_TIMEOUT),
-            # A machine that is frozen or cut off is given up after 15 s.
-            "ServerAliveInterval": "5",
-            "ServerAliveCountMax": "3",
-            "LogLevel": "ERROR",
-            "ControlPath": _quote(self._socket) if self._socket else "none",
-        }
-        flags = [f"-o{name}={value}" for name, value in options.items()]
-        where = ["-p", str(self.address.ssh_port), self._target]
-        return ["ssh", "-F", os.devnull, *flags, *where]
+        return self.login.argv
 
     def _ssh(self, *first: str) -> list[str]:
         # Of an option that is given twice, OpenSSH takes the first.
@@ -275,7 +264,7 @@ class SshConnection:
             # A file for its errors and not a pipe: the master goes on in the background and would hold that open.
             with tempfile.TemporaryFile() as errors:
                 # ConnectTimeout does not bound the login itself.
-                limit = 3 * _CONNECT_TIMEOUT if timeout is None else timeout
+                limit = 3 * CONNECT_TIMEOUT if timeout is None else timeout
                 try:
                     code = subprocess.run(
                         self._ssh("-M", "-N", "-f", f"-oControlPersist={_PERSIST}"),
@@ -307,7 +296,7 @@ def hang_up(key: Path) -> None:
         for path in parent.glob(f"{_digest(key)}-*"):
             if _listens(path):
                 with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-                    argv = ["ssh", "-F", os.devnull, "-Oexit", f"-oControlPath={_quote(path)}", "machine"]
+                    argv = ["ssh", "-F", os.devnull, "-Oexit", f"-oControlPath={quote(path)}", "machine"]
                     subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=5, check=False)
             path.unlink(missing_ok=True)
 
@@ -373,11 +362,6 @@ def _inside(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
 def _path(remote: str) -> str:
     # So that none passes for an option.
     return remote if remote.startswith("/") else f"./{remote}"
-
-
-def _quote(path: Path) -> str:
-    # OpenSSH splits some options at blanks, and takes % for the beginning of a token of its own.
-    return f'"{path}"'.replace("%", "%%")
 
 
 def _text(found: bytes | str | None) -> str:

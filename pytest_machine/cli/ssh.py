@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 
 import click
 
@@ -28,17 +27,21 @@ def ssh(ctx: click.Context, words: tuple[str, ...]) -> None:
 
     Arguments are [machine-name] [command]. The exit code is the command's.
     """
-    from pytest_machine.model import State
-
     from . import noted
+    from .remote import called, login
 
     machine = noted.one(ctx.ensure_object(Session), words[:1])
-    if noted.look(machine).state is not State.RUNNING:
-        raise Failed(f'Error: Cannot run SSH command: Host "{machine.name}" is not running')
-    argv = [*machine.machine().connection.argv, *words[1:]]
+    try:
+        address = noted.running(machine)
+    except Failed as error:
+        raise Failed(f'Error: Cannot run SSH command: Host "{machine.name}" is not running') from error
+    try:
+        argv = [*login(machine, address).argv, *words[1:]]
+    except Failed as error:
+        raise Failed(f"Error: Cannot run SSH command: {error.message}", hint=error.hint) from error
     try:
         if os.name == "nt":  # there, a program that replaces another is one that nobody waits for
-            ctx.exit(subprocess.call(argv))
+            ctx.exit(called(argv))
         os.execvp(argv[0], argv)  # noqa: S606  # no shell is what is wanted
     except FileNotFoundError as error:
         raise Failed("There is no 'ssh' here.", hint="install OpenSSH's client") from error

@@ -1,0 +1,54 @@
+"""``scp``: files between machines and this computer, and between machines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .command import Command, Failed, Session, told_help
+from .remote import HAS_RSYNC, HAS_SFTP, LOST, called, check_here, check_there, configured, place
+
+# What rsync returns when there is none at the other end, among other things.
+_NO_RSYNC = (12, 127)
+
+
+@click.command(cls=Command)
+@click.argument("paths", nargs=-1, metavar="[[USER@]MACHINE:]PATH [[USER@]MACHINE:]PATH")
+@click.option("-r", "--recursive", is_flag=True, help="Copy directories and all in them.")
+@click.option("-d", "--delta", is_flag=True, help="Send only what has changed, by rsync.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@click.pass_context
+def scp(ctx: click.Context, paths: tuple[str, ...], *, recursive: bool, delta: bool, quiet: bool) -> None:
+    """Copy files between machines and this computer; the exit code is that of scp.
+
+    What is copied from one machine to another comes through here: the two need not know each other. The machine
+    'localhost' is this computer.
+    """
+    if len(paths) != 2:
+        raise told_help(ctx, "Improper number of arguments")
+    if delta:
+        check_here("rsync", "You must have a copy of the rsync binary locally to use the --delta option")
+    else:
+        check_here("scp", "You must have a copy of the scp binary locally to use the scp feature")
+    session = ctx.ensure_object(Session)
+    places = [place(session, path) for path in paths]
+    machines = [each.machine for each in places if each.machine is not None]
+    if delta and len(machines) > 1:
+        raise Failed("rsync copies from or to a machine, not from one to another.", hint="leave out --delta")
+    flags = ["-r"] if recursive else []
+    with configured(places) as config:
+        words = ["--", *(each.word for each in places)]
+        if delta:
+            code = called([*_rsync(config, quiet=quiet), *flags, *words])
+            if code in _NO_RSYNC:
+                check_there(config, machines, *HAS_RSYNC, lacking="'rsync'")
+        else:
+            code = called(["scp", "-F", str(config), "-3", *flags, *(["-q"] if quiet else []), *words])
+            if code == LOST:
+                check_there(config, machines, *HAS_SFTP, lacking="SFTP server")
+    ctx.exit(code)
+
+
+def _rsync(config: Path, *, quiet: bool) -> list[str]:
+    return ["rsync", *([] if quiet else ["--progress"]), "-e", f'ssh -F "{config}"']
