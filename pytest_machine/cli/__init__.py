@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
+from typing import Any
 
 import click
 
@@ -19,12 +21,14 @@ from .layout import Flag, program_help
 COMMANDS = {
     "active": "ls",
     "config": "shown",
+    "context": "context",
     "create": "create",
     "doctor": "doctor",
     "env": "shown",
     "help": "about",
     "image": "image",
     "inspect": "asking",
+    "install-cli-plugin": "docker_plugin",
     "ip": "asking",
     "kill": "power",
     "ls": "ls",
@@ -53,9 +57,26 @@ _ORDER = (
     *("rm", "ssh", "scp", "mount", "start", "status", "stop", "upgrade", "url", "version"),
 )
 
+_CALLED_BY_DOCKER = "DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND"
+
 
 class Program(click.Group):
     """A group that finds its commands in `COMMANDS` and shows our errors as they are: a sentence, facts, a hint."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Begin a call of the program; where `docker` calls it as its plugin, with what is ours of the words."""
+        if args[:1] in (["machine"], ["docker-cli-plugin-metadata"]) or _CALLED_BY_DOCKER in os.environ:
+            from . import docker_plugin
+
+            if args == [docker_plugin.METADATA]:
+                click.echo(docker_plugin.metadata())
+                raise click.exceptions.Exit
+            if (found := docker_plugin.inner(args)) is not None:
+                sys.argv[1:] = args = found  # whoever shows what was typed shows this
+                info_name = docker_plugin.PROGRAM
+        return super().make_context(info_name, args, parent, **extra)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Return the commands' names, in the order in which help shows them."""
@@ -170,3 +191,4 @@ def main(ctx: click.Context, /, *, debug: bool, storage_path: str, **given: str 
     session.debug = session.debug or debug
     places = {name: given[f"tls_{flag}"] for name, flag in _FILES.items()}
     session.certificates = {name: str(place) for name, place in places.items() if place}
+    ctx.call_on_close(session.closing.close)

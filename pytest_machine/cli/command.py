@@ -6,6 +6,7 @@ after names, and ``--`` ends them. Errors go to standard error, and the exit cod
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -46,6 +47,8 @@ class Session:
     debug: bool = False
     certificates: Mapping[str, str] = field(default_factory=dict)
     """Usual name → path, of those of the authority's and the client's files that ``--tls-*`` placed elsewhere."""
+    closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    """What is let go at the end: connections that commands share would go on for a while."""
 
     @functools.cached_property
     def store(self) -> Store:

@@ -110,6 +110,7 @@ def _some(flag: str, help: str, *, envvar: str | None = None) -> Callable[[Any],
 
 @click.command(cls=Create)
 @click.argument("names", metavar="NAME", nargs=-1)
+@click.option("--context", "as_context", is_flag=True, help="Make it a Docker context too: docker --context NAME ps.")
 @click.option(
     "-d", "--driver", cls=Flag, variable="MACHINE_DRIVER", help="Driver to create machine with; default: what can here"
 )
@@ -145,7 +146,7 @@ def _some(flag: str, help: str, *, envvar: str | None = None) -> Callable[[Any],
 @click.option("--swarm-experimental", is_flag=True, help="Enable classic Swarm's experimental features")
 @_some("--tls-san", "Support extra SANs for TLS certs")
 @click.pass_context
-def create(ctx: click.Context, /, names: tuple[str, ...], **given: Any) -> None:
+def create(ctx: click.Context, /, names: tuple[str, ...], *, as_context: bool, **given: Any) -> None:
     """Create a machine.
 
     Run 'docker-machine create --driver name --help' to include the create flags for that driver in the help text.
@@ -160,6 +161,8 @@ def create(ctx: click.Context, /, names: tuple[str, ...], **given: Any) -> None:
         if isinstance(driver, Exception):
             _refused(ctx, driver)
         spec = _spec(session, name, driver, given)
+        if as_context:
+            _check_context(session, name)
         _replace(session, spec)
         if spec.swarm:
             click.echo(_NO_SWARM)
@@ -168,6 +171,10 @@ def create(ctx: click.Context, /, names: tuple[str, ...], **given: Any) -> None:
         "To see how to connect your Docker Client to the Docker Engine running on this virtual machine, "
         f"run: {' '.join(argv0())} env {record.name}"
     )
+    if as_context:
+        from . import context, noted
+
+        context.add(noted.load(session, name))
 
 
 def _checked(ctx: click.Context, names: tuple[str, ...], given: Mapping[str, Any]) -> str:
@@ -214,6 +221,13 @@ def _check_free(store: Store, name: str) -> None:
         taken = _foreign(store, name)
     if taken:
         raise Failed(f'Docker machine "{name}" already exists')
+
+
+def _check_context(session: Session, name: str) -> None:
+    """Raise when the machine's Docker context would be in the way of another: sooner is better than later."""
+    from pytest_machine import contexts
+
+    contexts.check_free(name, session.store.load(name).id if name in session.store.names() else "")
 
 
 def _replace(session: Session, spec: Spec) -> None:

@@ -53,7 +53,7 @@ def _mount(there: Place, point: str) -> int:
     from pytest_machine.store import write
 
     from . import noted
-    from .remote import HAS_SFTP, check_there, login
+    from .remote import HAS_SFTP, login, tell_lack
 
     assert there.machine is not None
     found = login(there.machine, noted.running(there.machine))
@@ -66,7 +66,7 @@ def _mount(there: Place, point: str) -> int:
         said.seek(0)
         click.echo(said.read(), nl=False, err=True)
     if code:
-        check_there(config, [there.machine], *HAS_SFTP, lacking="SFTP server")
+        tell_lack(config, [there.machine], *HAS_SFTP, lacking="SFTP server")
     return code
 
 

@@ -92,7 +92,12 @@ class Noted:
         return f"{host}:{str(self.swarm.get('Host') or '').rpartition(':')[2]}"
 
     def machine(self) -> Machine:
-        """Return the machine to do something with."""
+        """Return the machine to do something with; its connections are closed when the program ends."""
+        machine = self._machine()
+        self.session.closing.callback(machine.close)
+        return machine
+
+    def _machine(self) -> Machine:
         if self.foreign is not None:
             from .foreign import Theirs
 

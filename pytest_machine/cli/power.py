@@ -74,6 +74,7 @@ def _start(machine: Noted) -> None:
     from pytest_machine.model import State
 
     from . import noted
+    from .context import refresh
 
     noted.say(f'Starting "{machine.name}"...')
     state = noted.look(machine).state
@@ -84,6 +85,7 @@ def _start(machine: Noted) -> None:
     else:
         with _able(machine, "start", "started"):
             machine.machine().start()
+        refresh(machine)
     noted.say(f'Machine "{machine.name}" was started.')
 
 
@@ -111,11 +113,13 @@ def _restart(machine: Noted) -> None:
     from pytest_machine.model import State
 
     from . import noted
+    from .context import refresh
 
     noted.say(f'Restarting "{machine.name}"...')
     if noted.look(machine).state is State.RUNNING:
         with _able(machine, "restart", "restarted"):
             machine.machine().restart()
+        refresh(machine)
     else:
         _start(machine)
 

@@ -44,10 +44,11 @@ def prune(*, dry_run: bool, older_than: float, everything: bool) -> None:
     """Destroy what belongs to nobody any more.
 
     Those whose test run has ended, those whose time is over, those whose creation was broken off, and those whose store
-    is gone. They are found in the runs' stores and by the tags that drivers put on all they make. Machines of a run
+    is gone; and Docker contexts whose machine is gone. They are found in the runs' stores and by the tags that drivers put on all they make. Machines of a run
     that lives are never touched. Exit code 1: something could not be destroyed or
     asked.
     """
+    from pytest_machine import contexts
     from pytest_machine.plugins import Registry
     from pytest_machine.reaper import prune as work
 
@@ -56,7 +57,12 @@ def prune(*, dry_run: bool, older_than: float, everything: bool) -> None:
         click.echo(_line(each, dry_run=dry_run))
         if each.error:
             click.echo(textwrap.indent(each.error, "  "), err=True)
-    if not any(each.doomed or each.error for each in found):
+    orphans = contexts.left()
+    for name in orphans:
+        if not dry_run:
+            contexts.take(name)
+        click.echo(f"context '{name}' {'would be ' if dry_run else ''}destroyed: its machine is gone")
+    if not orphans and not any(each.doomed or each.error for each in found):
         click.echo("Nothing is left behind.")
     if any(each.error for each in found):
         click.echo("hint: see to the reasons above, then again: pytest-machine prune", err=True)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from pytest_machine.errors import MachineError
 
 from .command import Failed, Session
@@ -116,16 +118,17 @@ def check_here(program: str, sentence: str) -> None:
         raise Failed(sentence)
 
 
-def check_there(config: Path, machines: Sequence[Noted], *question: str, lacking: str) -> None:
-    """Raise when one of the machines has to say no to a question of ours: asked when something failed, not before."""
+def tell_lack(config: Path, machines: Sequence[Noted], *question: str, lacking: str) -> None:
+    """Say which of the machines has to answer no to a question of ours: asked when something failed, not before."""
     for machine in machines:
         argv = ["ssh", "-F", str(config), *question[:-1], machine.name, question[-1]]
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         # 255 is what ssh returns when it could not ask, and for a subsystem that there is not.
         if done.returncode not in (0, LOST) or "subsystem request failed" in done.stderr:
-            raise Failed(
+            error = Failed(
                 f"There is no {lacking} in the machine '{machine.name}'.", hint=f"docker-machine ssh {machine.name}"
             )
+            click.echo(str(error), err=True)
 
 
 def called(argv: Sequence[str]) -> int:

@@ -87,7 +87,7 @@ def _remove(session: Session, name: str, *, force: bool) -> None:
     from pytest_machine.foreign import is_foreign
     from pytest_machine.model import State
 
-    from . import noted
+    from . import context, noted
 
     if force and is_foreign(session.store.path / "machines" / name):
         _forget(session, name)
@@ -98,6 +98,7 @@ def _remove(session: Session, name: str, *, force: bool) -> None:
     except Exception:  # noqa: BLE001  # whether it can be removed is what counts
         gone = False
     machine.machine().destroy()
+    context.remove(machine)
     if gone:
         click.echo(f'The machine "{name}" was gone already: only its local reference was left')
     click.echo(f"Successfully removed {name}")

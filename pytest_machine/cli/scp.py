@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from .command import Command, Failed, Session, told_help
-from .remote import HAS_RSYNC, HAS_SFTP, LOST, called, check_here, check_there, configured, place
+from .remote import HAS_RSYNC, HAS_SFTP, LOST, called, check_here, configured, place, tell_lack
 
 # What rsync returns when there is none at the other end, among other things.
 _NO_RSYNC = (12, 127)
@@ -42,11 +42,11 @@ def scp(ctx: click.Context, paths: tuple[str, ...], *, recursive: bool, delta: b
         if delta:
             code = called([*_rsync(config, quiet=quiet), *flags, *words])
             if code in _NO_RSYNC:
-                check_there(config, machines, *HAS_RSYNC, lacking="'rsync'")
+                tell_lack(config, machines, *HAS_RSYNC, lacking="'rsync'")
         else:
             code = called(["scp", "-F", str(config), "-3", *flags, *(["-q"] if quiet else []), *words])
             if code == LOST:
-                check_there(config, machines, *HAS_SFTP, lacking="SFTP server")
+                tell_lack(config, machines, *HAS_SFTP, lacking="SFTP server")
     ctx.exit(code)
 
 

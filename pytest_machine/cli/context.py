@@ -1,0 +1,70 @@
+"""``context``: machines as Docker contexts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .command import Command, Failed, Session
+
+if TYPE_CHECKING:
+    from .noted import Noted
+
+
+@click.command(cls=Command)
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--rm", "take", is_flag=True, help="Take the contexts away again; the machines stay.")
+@click.pass_context
+def context(ctx: click.Context, names: tuple[str, ...], *, take: bool) -> None:
+    """Make machines Docker contexts: docker --context NAME ps, docker context use NAME.
+
+    The way back to what Docker used before: docker context use default. A context has its machine's name, but for
+    'default' and names of one character, which Docker does not allow: machine-NAME.
+    """
+    from . import noted
+
+    for machine in noted.several(ctx.ensure_object(Session), names):
+        if take:
+            click.echo(f'Docker context of "{machine.name}" was {"removed" if remove(machine) else "not there"}')
+        else:
+            add(machine)
+
+
+def add(machine: Noted) -> None:
+    """Make the machine a context, and say what it is called."""
+    from pytest_machine import contexts
+
+    from . import noted
+
+    record = machine.session.store.load(machine.name)
+    if record.address is None:
+        raise Failed(noted.NOT_RUNNING)
+    name = contexts.add(record, record.address)
+    click.echo(f'Docker context "{name}" leads to the machine "{machine.name}". To use it, run: docker context use {name}')
+
+
+def refresh(machine: Noted) -> None:
+    """Bring the machine's context, if it has one, up to what is noted of it now: call it after whatever changes that.
+
+    The machine is as it should be by then: a context that cannot be written is told, and is no error.
+    """
+    from pytest_machine import contexts
+    from pytest_machine.errors import MachineError
+
+    try:
+        contexts.refresh(machine.session.store.load(machine.name))
+    except (MachineError, OSError) as error:
+        click.echo(f'The Docker context of "{machine.name}" stays as it was: {error}', err=True)
+
+
+def remove(machine: Noted) -> bool:
+    """Remove the machine's context; return whether there was one. One that cannot be read is nobody's of ours."""
+    from pytest_machine import contexts
+    from pytest_machine.errors import MachineError
+
+    try:
+        return contexts.remove(machine.record)
+    except (MachineError, OSError) as error:
+        click.echo(f'The Docker context of "{machine.name}" stays: {error}', err=True)
+        return False
