@@ -41,7 +41,9 @@ def add(machine: Noted) -> None:
     if record.address is None:
         raise Failed(noted.NOT_RUNNING)
     name = contexts.add(record, record.address)
-    click.echo(f'Docker context "{name}" leads to the machine "{machine.name}". To use it, run: docker context use {name}')
+    click.echo(
+        f'Docker context "{name}" leads to the machine "{machine.name}". To use it, run: docker context use {name}'
+    )
 
 
 def refresh(machine: Noted) -> None:

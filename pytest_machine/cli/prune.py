@@ -44,9 +44,9 @@ def prune(*, dry_run: bool, older_than: float, everything: bool) -> None:
     """Destroy what belongs to nobody any more.
 
     Those whose test run has ended, those whose time is over, those whose creation was broken off, and those whose store
-    is gone; and Docker contexts whose machine is gone. They are found in the runs' stores and by the tags that drivers put on all they make. Machines of a run
-    that lives are never touched. Exit code 1: something could not be destroyed or
-    asked.
+    is gone; Docker contexts whose machine is gone, too. They are found in the runs' stores and by the tags that drivers
+    put on all they make. Machines of a run that lives are never touched. Exit code 1: something could not be destroyed
+    or asked.
     """
     from pytest_machine import contexts
     from pytest_machine.plugins import Registry

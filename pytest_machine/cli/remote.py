@@ -48,7 +48,7 @@ class Place:
             return f"{self.user}@{self.machine.name}:{self.path}" if self.user else f"{self.machine.name}:{self.path}"
         # Or it would pass for an option, or for a path in a machine.
         plain = self.path if os.name == "nt" else f"./{self.path}"
-        return plain if not self.path or self.path.startswith("-") or ":" in self.path.partition("/")[0] else self.path
+        return plain if self.path.startswith("-") or ":" in self.path.partition("/")[0] else self.path
 
 
 def place(session: Session, text: str) -> Place:
@@ -60,7 +60,7 @@ def place(session: Session, text: str) -> Place:
     user, at, name = before.partition("@")
     if not at:
         user, name = "", before
-    return Place(path) if name == _HERE else Place(path, known(session, name), user)
+    return Place(path or ".") if name == _HERE else Place(path, known(session, name), user)
 
 
 def known(session: Session, name: str, said: str = "Error loading host") -> Noted:
