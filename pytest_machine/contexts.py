@@ -122,7 +122,6 @@ def take(name: str) -> None:
     for each in (_meta(name).parent, _certificates(name).parent):
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(each)
-    return True
 
 
 def _leave(name: str) -> None:

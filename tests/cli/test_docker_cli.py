@@ -20,7 +20,7 @@ from .conftest import Program, Said
 def clients() -> Iterator[tuple[str, str]]:
     """Yield who has a `docker`, and where: this computer, and each machine image (they are programs for Linux).
 
-    The first will do unless it is for proof: three versions behave alike.
+    The first will do, unless it is for proof.
     """
     if found := shutil.which("docker"):
         yield "PATH", found
@@ -31,10 +31,14 @@ def clients() -> Iterator[tuple[str, str]]:
 
 
 FULL = os.environ.get("PYTEST_MACHINE_PROOF") == "full"
-CLIENTS = list(clients())[: None if FULL else 1]
+CLIENTS = [
+    pytest.param(path, id=whose, marks=[pytest.mark.proof] if number else [])
+    for number, (whose, path) in enumerate(clients())
+    if FULL or not number
+]
 
 
-@pytest.fixture(params=[pytest.param(path, id=whose) for whose, path in CLIENTS])
+@pytest.fixture(params=CLIENTS or [pytest.param("", marks=pytest.mark.skip(reason="there is no docker here"))])
 def docker(request: pytest.FixtureRequest, program: Program, home: Path) -> Client:
     return Client(request.param, program)
 
