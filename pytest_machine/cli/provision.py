@@ -83,6 +83,7 @@ def _worked_on(machine: Noted, work: Callable[[Machine, Callable[[str], None]], 
     from pytest_machine.model import State
 
     from . import noted
+    from .context import refresh
 
     there = machine.machine()
 
@@ -97,6 +98,7 @@ def _worked_on(machine: Noted, work: Callable[[Machine, Callable[[str], None]], 
         there.start()
     tell("Waiting for SSH to be available...")
     changed = work(there, tell)
+    refresh(machine)
     for each in changed:
         tell(each)
     if not changed and unchanged:

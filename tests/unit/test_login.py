@@ -33,7 +33,8 @@ def login(name: str, ip: str, port: int, **changes: object) -> Login:
 LOGINS = [
     login("Web-1.example", "10.0.0.1", 22),
     login("web", "10.0.0.2", 2222, known_as="[10.0.0.9]:2222"),
-    login("six", "fd00::1", 22, first_seen=True),
+    login("six", "fd00::1", 22, trust=True),
+    login("theirs", "10.0.0.3", 22, agent=True),
     login("link", "fe80::1%eth0", 22, control=Path("/tmp/100% sure/s")),
 ]
 
@@ -47,12 +48,15 @@ def test_both_ways_say_the_same(made: Login, tmp_path: Path) -> None:
     assert by_name["port"] == str(made.address.ssh_port)
     assert by_name["user"] == made.address.user
     # OpenSSH shows these as they are written, and takes %% for % when it opens them.
-    assert by_name["identityfile"].replace("%%", "%") == str(made.key)
+    assert (by_name["identityfile"].replace("%%", "%") == str(made.key)) is not made.agent
     assert by_name["userknownhostsfile"].replace("%%", "%") == str(made.known_hosts)
     assert by_name["globalknownhostsfile"] == "/dev/null"
-    assert by_name["stricthostkeychecking"] == ("accept-new" if made.first_seen else "true")
+    assert by_name["stricthostkeychecking"] == ("accept-new" if made.trust else "true")
     assert by_name.get("hostkeyalias", "") == made.known_as
-    assert (by_name["identitiesonly"], by_name["batchmode"], by_name["identityagent"]) == ("yes", "yes", "none")
+    assert (by_name["identitiesonly"], by_name.get("identityagent")) == (
+        ("no", None) if made.agent else ("yes", "none")
+    )
+    assert by_name["batchmode"] == "yes"
     by_flags = understood(*made.argv)
     assert {**by_flags, "host": made.name} == {**by_name, "host": made.name}
 
