@@ -28,6 +28,8 @@ from .store import RECORD, write
 _OURS = "pytest-machine"
 _PEMS = ("ca.pem", "cert.pem", "key.pem")
 _RESERVED = "default"
+# Docker Machine's own.
+_THEIR_RECORD = "config.json"
 
 
 def home() -> Path:
@@ -56,11 +58,15 @@ def check_free(machine: str, id: str = "") -> None:
         )
 
 
-def add(record: Record, address: Address) -> str:
-    """Write the machine's context, or write it anew; return what it is called. Raises what `check_free` raises."""
+def add(record: Record, address: Address, *, certs: Path | None = None) -> str:
+    """Write the machine's context, or write it anew; return what it is called. Raises what `check_free` raises.
+
+    `certs` is where the client's certificates are that it asks for, if not in the machine's own directory.
+    """
     check_free(record.name, record.id)
     name = name_of(record.name)
-    certificates = {each: record.directory / each for each in _PEMS if (record.directory / each).exists()}
+    certs = certs or record.directory
+    certificates = {each: certs / each for each in _PEMS if (certs / each).exists()}
     place = _certificates(name)
     if certificates:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -91,10 +97,10 @@ def has(record: Record) -> bool:
     return isinstance(ours, Mapping) and ours.get("id") == record.id
 
 
-def refresh(record: Record) -> None:
+def refresh(record: Record, *, certs: Path | None = None) -> None:
     """Bring the machine's context up to its certificates and address of now; one that has none gets none."""
     if record.address is not None and has(record):
-        add(record, record.address)
+        add(record, record.address, certs=certs)
 
 
 def remove(record: Record) -> bool:
@@ -136,10 +142,10 @@ def _leave(name: str) -> None:
 def _lives(owner: Mapping[str, Any]) -> bool:
     """Whether the machine is still noted for which a context was made."""
     try:
-        path = Path(owner["store"], "machines", owner["machine"], RECORD)
-        return bool(json.loads(path.read_bytes())["id"] == owner["id"])
-    except FileNotFoundError:
-        return False
+        directory = Path(owner["store"], "machines", owner["machine"])
+        if not (directory / RECORD).exists():
+            return (directory / _THEIR_RECORD).exists()
+        return bool(json.loads((directory / RECORD).read_bytes())["id"] == owner["id"])
     except (OSError, LookupError, TypeError, ValueError):  # in doubt it is
         return True
 

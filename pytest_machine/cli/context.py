@@ -37,7 +37,7 @@ def add(machine: Noted) -> None:
 
     from . import noted
 
-    record = machine.session.store.load(machine.name)
+    record = noted.load(machine.session, machine.name).record  # it may have been made just now
     if record.address is None:
         raise Failed(noted.NOT_RUNNING)
     name = contexts.add(record, record.address)
@@ -54,8 +54,10 @@ def refresh(machine: Noted) -> None:
     from pytest_machine import contexts
     from pytest_machine.errors import MachineError
 
+    from . import noted
+
     try:
-        contexts.refresh(machine.session.store.load(machine.name))
+        contexts.refresh(noted.load(machine.session, machine.name).record)
     except (MachineError, OSError) as error:
         click.echo(f'The Docker context of "{machine.name}" stays as it was: {error}', err=True)
 

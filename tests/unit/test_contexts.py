@@ -133,8 +133,12 @@ def test_another_machine_of_that_name(noted: Callable[..., Record], tmp_path: Pa
         contexts.add(other, ADDRESS)
     assert caught.value.facts["machine"] == "web"
     assert contexts.left() == []
-    # Once the first is gone, its context is in nobody's way.
+    # Once the first is gone, its context is in nobody's way; one of Docker Machine's own is there by its own file.
     Store(record.store).remove("web")
+    record.directory.mkdir()
+    (record.directory / "config.json").touch()
+    assert contexts.left() == []
+    (record.directory / "config.json").unlink()
     assert contexts.left() == ["web"]
     contexts.check_free("web")
     contexts.add(other, ADDRESS)
