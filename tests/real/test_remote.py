@@ -322,6 +322,11 @@ def test_a_context_reaches_the_machines_docker(pair: Pair) -> None:
     for name in pair.machines:
         assert pair("context", name).code == 0
         assert asked(name) == engines[name]
+    # By the authority of this store from now on, which the machine did not know.
+    before = (pair.record("Web.1").directory / "ca.pem").read_bytes()
+    assert pair("regenerate-certs", "-f", "Web.1").code == 0
+    assert (pair.record("Web.1").directory / "ca.pem").read_bytes() != before
+    assert asked("Web.1") == engines["Web.1"]
     for name in pair.machines:
         assert pair("context", "--rm", name).out.endswith("was removed\n")
 
