@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@click.option("--rm", "take", is_flag=True, help="Take the contexts away again; the machines stay.")
+@click.option("--rm", "take", is_flag=True, help="Take the contexts away again; the machines stay")
 @click.pass_context
 def context(ctx: click.Context, names: tuple[str, ...], *, take: bool) -> None:
-    """Make machines Docker contexts: docker --context NAME ps, docker context use NAME.
+    """Make machines Docker contexts.
 
-    The way back to what Docker used before: docker context use default. A context has its machine's name, but for
-    'default' and names of one character, which Docker does not allow: machine-NAME.
+    Arguments are machine names. The contexts are used by docker --context NAME, or docker context use NAME; the way
+    back to what Docker used before is docker context use default. A context has its machine's name, but for 'default'
+    and names of one character, which Docker does not allow: machine-NAME.
     """
     from . import noted
 
@@ -37,10 +38,11 @@ def add(machine: Noted) -> None:
 
     from . import noted
 
-    record = noted.load(machine.session, machine.name).record  # it may have been made just now
-    if record.address is None:
+    machine = noted.load(machine.session, machine.name)  # it may have been made just now
+    address = machine.record.address
+    if address is None:
         raise Failed(noted.NOT_RUNNING)
-    name = contexts.add(record, record.address)
+    name = contexts.add(machine.record, address, certs=machine.certificates)
     click.echo(
         f'Docker context "{name}" leads to the machine "{machine.name}". To use it, run: docker context use {name}'
     )
@@ -57,7 +59,8 @@ def refresh(machine: Noted) -> None:
     from . import noted
 
     try:
-        contexts.refresh(noted.load(machine.session, machine.name).record)
+        now = noted.load(machine.session, machine.name)
+        contexts.refresh(now.record, certs=now.certificates)
     except (MachineError, OSError) as error:
         click.echo(f'The Docker context of "{machine.name}" stays as it was: {error}', err=True)
 

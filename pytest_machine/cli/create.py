@@ -110,7 +110,7 @@ def _some(flag: str, help: str, *, envvar: str | None = None) -> Callable[[Any],
 
 @click.command(cls=Create)
 @click.argument("names", metavar="NAME", nargs=-1)
-@click.option("--context", "as_context", is_flag=True, help="Make it a Docker context too: docker --context NAME ps.")
+@click.option("--context", "as_context", is_flag=True, help="Make it a Docker context too: docker --context NAME ps")
 @click.option(
     "-d", "--driver", cls=Flag, variable="MACHINE_DRIVER", help="Driver to create machine with; default: what can here"
 )

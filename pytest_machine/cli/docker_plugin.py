@@ -66,12 +66,12 @@ def inner(words: Sequence[str]) -> list[str] | None:
 
 
 @click.command("install-cli-plugin", cls=Command)
-@click.option("--uninstall", is_flag=True, help="Take it away again.")
+@click.option("--uninstall", is_flag=True, help="Take it away again")
 @click.pass_context
 def install_cli_plugin(ctx: click.Context, *, uninstall: bool) -> None:  # noqa: ARG001  # a command has one
-    """Make this program a plugin of docker: docker machine ls. Again: nothing changes.
+    """Make this program a plugin of docker: docker machine ls.
 
-    The plugin goes to the directory cli-plugins in DOCKER_CONFIG, or else in ~/.docker.
+    Again: nothing changes. The plugin goes to the directory cli-plugins in DOCKER_CONFIG, or else in ~/.docker.
     """
     from pytest_machine.contexts import home
     from pytest_machine.store import write

@@ -20,12 +20,13 @@ _CONFIG = "ssh_config"
 
 @click.command(cls=Command)
 @click.argument("words", nargs=-1, metavar="[[USER@]MACHINE:]PATH [MOUNTPOINT]")
-@click.option("-u", "--unmount", is_flag=True, help="Take it away again.")
+@click.option("-u", "--unmount", is_flag=True, help="Unmount instead of mount")
 @click.pass_context
 def mount(ctx: click.Context, words: tuple[str, ...], *, unmount: bool) -> None:
-    """Show a directory of a machine here, by sshfs; the exit code is that of sshfs.
+    """Mount or unmount a directory from a machine with SSHFS.
 
-    Without a machine, 'default' is meant; without a mount point, the same path here.
+    Arguments are [[user@]machine:][path] [mountpoint]. Without a machine, 'default' is meant; without a mount point,
+    the same path here. The exit code is that of sshfs.
     """
     from .remote import Place, called
 

@@ -108,11 +108,13 @@ def _forget(session: Session, name: str) -> None:
     """Remove a machine that Docker Machine made, and at least what is noted of it, readable or not."""
     from pytest_machine.errors import DriverError, StoreError
 
-    from . import noted
+    from . import context, noted
     from .foreign import forget
 
     try:
-        noted.load(session, name).machine().destroy()
+        machine = noted.load(session, name)
+        context.remove(machine)
+        machine.machine().destroy()
     except (DriverError, StoreError) as error:
         click.echo(f'WARNING: What there is of "{name}" elsewhere stays: {error.message}')
         forget(session.store.path, name)

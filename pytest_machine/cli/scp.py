@@ -15,15 +15,17 @@ _NO_RSYNC = (12, 127)
 
 @click.command(cls=Command)
 @click.argument("paths", nargs=-1, metavar="[[USER@]MACHINE:]PATH [[USER@]MACHINE:]PATH")
-@click.option("-r", "--recursive", is_flag=True, help="Copy directories and all in them.")
-@click.option("-d", "--delta", is_flag=True, help="Send only what has changed, by rsync.")
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@click.option("-r", "--recursive", is_flag=True, help="Copy files recursively (required to copy directories)")
+@click.option("-d", "--delta", is_flag=True, help="Send only what has changed (uses rsync)")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress")
 @click.pass_context
 def scp(ctx: click.Context, paths: tuple[str, ...], *, recursive: bool, delta: bool, quiet: bool) -> None:
-    """Copy files between machines and this computer; the exit code is that of scp.
+    """Copy files between machines.
 
-    What is copied from one machine to another comes through here: the two need not know each other. The machine
-    'localhost' is this computer.
+    Arguments are [[user@]machine:][path] [[user@]machine:][path].
+
+    The machine 'localhost' is this computer. What is copied from one machine to another comes through here: the two
+    need not know each other. The exit code is that of scp, or rsync.
     """
     if len(paths) != 2:
         raise told_help(ctx, "Improper number of arguments")

@@ -115,9 +115,9 @@ def test_mount(program: Program, called: Callable[..., Said]) -> None:
 
 @pytest.mark.parametrize("argv", [["scp", "a"], ["scp", "a", "b", "c"], ["mount"], ["mount", "a", "b", "c"]])
 def test_too_few_or_many(program: Program, argv: list[str]) -> None:
-    said = program(*argv)
+    said = program.here(*argv)
     assert (said.code, said.err) == (1, "Improper number of arguments\n")
-    assert said.out == program(argv[0], "--help").out
+    assert said.out == program.here(argv[0], "--help").out
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_too_few_or_many(program: Program, argv: list[str]) -> None:
         (["mount", "/a"], f"error loading host: Error loading host: {NOT_THERE.replace('nix', 'default')}"),
     ],
 )
-def test_no_such_machine(called: Callable[..., Said], argv: list[str], error: str) -> None:
-    said = called(*argv)
+def test_no_such_machine(program: Program, called: Callable[..., Said], argv: list[str], error: str) -> None:
+    said = program.here(*argv)
     assert (said.code, said.out, said.err) == (1, "", error)
 
 
@@ -152,7 +152,7 @@ def test_programs_that_are_not_here(program: Program, called: Callable[..., Said
 
 def test_one_that_does_not_run(program: Program, called: Callable[..., Said]) -> None:
     program.make("db")
-    program("stop", "db")
+    program.here("stop", "db")
     assert called("ssh", "db").err == 'Error: Cannot run SSH command: Host "db" is not running\n'
     for argv in (["scp", "db:a", "b"], ["mount", "db:a", "b"]):
         said = called(*argv)
@@ -167,14 +167,14 @@ def test_one_without_ssh(program: Program, called: Callable[..., Said], tmp_path
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mute\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[pytest_machine]\nmute = mute_drivers\n")
     program.environ["PYTHONPATH"] += f"{os.pathsep}{site}"
-    assert program("create", "-d", "mute", "m").code == 0
+    assert program.here("create", "-d", "mute", "m").code == 0
     reason = 'Host "m" has no SSH: nothing but its Docker is known\nhint: docker-machine env m\n'
     said = called("ssh", "m", "true")
     assert (said.code, said.out, said.err) == (1, "", f"Error: Cannot run SSH command: {reason}")
     for argv in (["scp", "m:a", "b"], ["mount", "m:a", "b"]):
         said = called(*argv)
         assert (said.code, said.out, said.err) == (1, "", reason)
-    program("rm", "-y", "m")
+    program.here("rm", "-y", "m")
 
 
 def test_a_key_that_others_may_read(program: Program, called: Callable[..., Said]) -> None:
