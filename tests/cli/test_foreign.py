@@ -173,6 +173,11 @@ class TestUsed:
         place.mkdir()
         (place / "ssh").write_text(f'#!{sys.executable}\nimport sys\nprint(*sys.argv[1:], sep="\\n")\nsys.exit(7)\n')
         (place / "ssh").chmod(0o755)
+        key = served / "id_rsa"
+        key.chmod(0o644)
+        said = program.here("ssh", "old", "uptime")
+        assert said.err.startswith(f"Error: Cannot run SSH command: permissions 0644 for '{key}' are too open\n")
+        key.chmod(0o600)
         said = program("ssh", "old", "uptime", PATH=f"{place}{os.pathsep}{os.environ['PATH']}")
         assert said.code == 7, said.err
         words = said.out.splitlines()

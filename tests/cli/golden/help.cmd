@@ -8,8 +8,10 @@ inspect -help
 ip --help
 kill --help
 ls --help
+mount --help
 restart --help
 rm --help
+scp --help
 ssh --help
 ssh -h
 start --help
