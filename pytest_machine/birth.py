@@ -370,7 +370,7 @@ def write_hosts(record: Record, names: Mapping[str, str]) -> bytes:
 def hosts(record: Record, names: Mapping[str, str]) -> str:
     """Return ``/etc/hosts`` for a machine that knows the others by name."""
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
-    own = {record.name: record.address.ip if record.address else "127.0.1.1"}
+    own = {record.name: record.address.among if record.address else "127.0.1.1"}
     lines += [f"{ip} {name}" for name, ip in {**own, **names}.items()]
     return "\n".join(lines) + "\n"
 
@@ -378,7 +378,8 @@ def hosts(record: Record, names: Mapping[str, str]) -> str:
 def certify(record: Record, address: Address, *, store: Store) -> None:
     """Write a server's pair for the address, and the client's, into the machine's directory."""
     authority = certs.Authority.ensure(store.certificates, record.authority)
-    pair = authority.issue_server(name=record.name, hosts=[address.ip, record.name, *record.tls_sans])
+    hosts = dict.fromkeys((address.ip, address.among, record.name, *record.tls_sans))
+    pair = authority.issue_server(name=record.name, hosts=list(hosts))
     authority.copy_client(record.directory)
     write(record.directory / "server.pem", pair.cert, mode=0o644, durable=False)
     write(record.directory / "server-key.pem", pair.key, mode=0o600, durable=False)

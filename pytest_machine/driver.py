@@ -228,6 +228,19 @@ class SupportsFingerprint(Protocol):
 
 
 @runtime_checkable
+class SupportsImages(Protocol):
+    """Machine images lie elsewhere than in this host's cache, for instance in an engine. No test can need it."""
+
+    def images(self) -> Mapping[str, int]:
+        """Return those that are there by name, as `pytest_machine.images` calls them, with their bytes."""
+        ...
+
+    def remove_image(self, name: str) -> None:
+        """Remove one; again is nothing. Raises `UsageError` when a machine is made of it."""
+        ...
+
+
+@runtime_checkable
 class SupportsIncidents(Protocol):
     """What the kernel did to the machine's processes, and what went wrong in the kernel, can be told."""
 

@@ -9,13 +9,13 @@ import contextlib
 import http.client
 import json
 import os
-import socket
 import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from . import endpoint
 from .errors import DriverError
 from .model import Address
 from .waiting import NotYet
@@ -122,28 +122,22 @@ def covering(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-@contextlib.contextmanager
-def local() -> Iterator[docker.DockerClient]:
-    """Yield a client of the user's own engine, as ``docker`` in their shell would find it; no machine's."""
-    import docker
-
+def uncovered() -> dict[str, str]:
+    """Return the environment as it was before any machine's variables were shown in it: the user's own."""
     found: dict[str, str | None] = dict(os.environ)
     for before in reversed(_covered):
         found |= before
-    environment = {name: value for name, value in found.items() if value is not None}
-    _knock(environment.get("DOCKER_HOST") or "unix:///var/run/docker.sock")
-    client = docker.from_env(environment=environment)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+@contextlib.contextmanager
+def local() -> Iterator[docker.APIClient]:
+    """Yield a client of the user's own engine, as ``docker`` in their shell would find it; no machine's."""
+    client = endpoint.named(uncovered()).client(timeout=60)
     try:
         yield client
     finally:
         client.close()
-
-
-def _knock(url: str) -> None:
-    """Raise `OSError` when nobody listens on a local socket: docker-py would, and leave its own end of it open."""
-    if url.startswith("unix://") and hasattr(socket, "AF_UNIX"):
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.connect(url.removeprefix("unix://"))
 
 
 class _Connection(http.client.HTTPConnection):

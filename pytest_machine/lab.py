@@ -157,11 +157,13 @@ class Lab:
 
     def _bear(self, specs: Sequence[Spec], unborn: Sequence[birth.Unborn], begun: float) -> list[Machine]:
         talking = {
-            each.record.name: each.record.address.ip
+            each.record.name: each.record.address.among
             for each, spec in zip(unborn, specs, strict=True)
             if each.record.address is not None and not spec.networks
         }
-        older = {m.name: m.ip for m in self.machines if m.record.address is not None and not self._on_networks(m)}
+        older = {
+            m.name: m.address.among for m in self.machines if m.record.address is not None and not self._on_networks(m)
+        }
         everyone = {**older, **talking}
 
         turn = threading.Semaphore(_AT_ONCE)
@@ -222,11 +224,11 @@ class Lab:
             for other in self.machines:
                 shared = [name for name in mine if name in links[other.name]]
                 if other is machine:
-                    known[other.name] = next(iter(mine.values()), machine.ip)
+                    known[other.name] = next(iter(mine.values()), machine.address.among)
                 elif shared:
                     known[other.name] = links[other.name][shared[0]]
                 elif not mine and not links[other.name]:
-                    known[other.name] = other.ip
+                    known[other.name] = other.address.among
             if known != self._known.get(machine.name):
                 machine.put(birth.write_hosts(machine.record, known), "/etc/hosts")
                 self._known[machine.name] = known

@@ -142,6 +142,13 @@ class Address:
     engine_port: int = 2376
     engine: str = ""
     """The engine's address in full, where it is none that `ip` and `engine_port` could say."""
+    inner: str = ""
+    """The IP at which other machines of its driver reach it, where that is not `ip`: ports are published there."""
+
+    @property
+    def among(self) -> str:
+        """The IP at which other machines reach it."""
+        return self.inner or self.ip
 
     @property
     def url(self) -> str:

@@ -36,6 +36,7 @@ PROJECT = "pytest_machine"
 """The entry points' group; `hookspecs.PROJECT`."""
 
 _BUILT_IN: Mapping[str, str] = {
+    "docker": "pytest_machine.drivers.docker:DockerDriver",
     "generic": "pytest_machine.drivers.generic:GenericDriver",
     "none": "pytest_machine.drivers.none:NoneDriver",
     "runc": "pytest_machine.drivers.runc:RuncDriver",

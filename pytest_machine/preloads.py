@@ -64,7 +64,7 @@ class Source:
                 yield iter(lambda: file.read(_CHUNK), b"")
         else:
             with engine.local() as client:
-                yield client.api.get_image(self.asked, chunk_size=_CHUNK)
+                yield client.get_image(self.asked, chunk_size=_CHUNK)
 
 
 def sources(asked: Sequence[str]) -> list[Source]:
@@ -109,12 +109,12 @@ def _image(name: str) -> str:
 
     try:
         with engine.local() as client:
-            return str(client.images.get(name).id)
+            return str(client.inspect_image(name)["Id"])  # type: ignore[no-untyped-call]  # docker-py's stubs lack it
     except docker.errors.ImageNotFound as error:
         raise BadSpec(
             f"The image '{name}', which is to be preloaded, is not in your local Docker.", hint=f"docker pull {name}"
         ) from error
-    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+    except (docker.errors.DockerException, requests.RequestException, OSError, ValueError, KeyError) as error:
         raise MachineError(
             f"The image '{name}' is to be preloaded from your local Docker, which does not answer.",
             facts={"reason": error},

@@ -27,7 +27,7 @@ from types import ModuleType
 
 from filelock import FileLock, Timeout
 
-from . import memory, owner, verdict
+from . import engine, memory, owner, verdict
 from .birth import KEY
 from .driver import Driver, SupportsAdoption, SupportsNetworks
 from .errand import Errand
@@ -144,6 +144,8 @@ def _start(directory: Path) -> None:
             stdout=log,
             stderr=log,
             cwd="/" if os.name != "nt" else None,
+            # It may be started anew in the middle of a test, whose machine is no place to look for machines.
+            env=engine.uncovered(),
             # Ours to outlive: no terminal's Ctrl-C, no CI's kill of the process group reaches it.
             start_new_session=True,
             creationflags=getattr(subprocess, "DETACHED_PROCESS", 0),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from pytest_machine.owner import cache_dir
+from tests.dockerd import Dockerd, running
 
 pytest_plugins = ["pytester"]
 
@@ -44,3 +46,12 @@ def environment_is_left_alone() -> Iterator[None]:
     left.pop("PYTEST_CURRENT_TEST", None)
     assert not left
     assert not before.keys() - os.environ.keys() - {"PYTEST_CURRENT_TEST"}
+
+
+@pytest.fixture(scope="session")
+def users_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dockerd]:
+    """A real Docker engine of a user's own; skipped where this host cannot run one."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("a private dockerd needs Linux and root")
+    with running(tmp_path_factory.mktemp("dockerd")) as engine:
+        yield engine

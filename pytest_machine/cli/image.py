@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 import click
 
@@ -36,7 +38,8 @@ def build(suites: tuple[str, ...]) -> None:
 def ls() -> None:
     """List the images in the cache; '*' marks those that would be used today.
 
-    Docker images that are kept for machines (preload=) are listed below them.
+    Those that a driver keeps elsewhere, such as in your Docker engine, and Docker images that are kept for machines
+    (preload=) are listed below them.
     """
     from pytest_machine import images, preloads
 
@@ -44,6 +47,8 @@ def ls() -> None:
     for found in images.images():
         mark = "*" if images.current(found) else ""
         table.append((found.name + mark, found.docker, f"{found.size >> 20} MiB", str(found.path)))
+    for driver, elsewhere in _elsewhere():
+        table += [(name, f"({driver.name})", f"{size >> 20} MiB", "") for name, size in elsewhere.items()]
     table += [
         (kept.name, f"({_count(kept)})", f"{kept.size >> 20} MiB", str(kept.path)) for kept in preloads.preloads()
     ]
@@ -64,7 +69,10 @@ def _count(kept: Preload) -> str:
 @click.option("--old", is_flag=True, help="All that no release would use today, and all kept for no machine.")
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 def rm(names: tuple[str, ...], *, old: bool, everything: bool) -> None:
-    """Remove images: by name (bookworm-0f3a…), or a release's (bookworm) all; also those kept for machines."""
+    """Remove images: by name (bookworm-0f3a…), or a release's (bookworm) all; also those kept for machines.
+
+    They go from wherever they are: this computer's cache, your Docker engine.
+    """
     from pytest_machine import images, preloads
     from pytest_machine.errors import UsageError
 
@@ -72,8 +80,12 @@ def rm(names: tuple[str, ...], *, old: bool, everything: bool) -> None:
         raise UsageError("No image was named.", hint="pytest-machine image ls")
     known = images.images()
     kept = preloads.preloads()
+    elsewhere = _elsewhere()
+    there = {image for _, images_ in elsewhere for image in images_}
     for name in names:
-        if not any(name in (found.name, found.suite) for found in known) and name not in (one.name for one in kept):
+        if not any(name in (found.name, found.suite) for found in known) and not (
+            name in (one.name for one in kept) or any(_is(image, name) for image in there)
+        ):
             raise UsageError(f"There is no image '{name}' in the cache.", hint="pytest-machine image ls")
 
     def meant(found: Image) -> bool:
@@ -82,10 +94,54 @@ def rm(names: tuple[str, ...], *, old: bool, everything: bool) -> None:
     for found in filter(meant, known):
         images.remove(found)
         click.echo(found.name)
+    _remove_elsewhere(elsewhere, names, old=old, everything=everything)
     for one in kept:
         if everything or one.name in names or (old and not preloads.users(one)):
             preloads.remove(one)
             click.echo(one.name)
+
+
+def _remove_elsewhere(
+    elsewhere: list[tuple[_Keeper, Mapping[str, int]]], names: tuple[str, ...], *, old: bool, everything: bool
+) -> None:
+    from pytest_machine import images
+
+    today = {images.known_as(suite) for suite in images.SUITES}
+    for driver, theirs in elsewhere:
+        for name in theirs:
+            outdated = old and name.partition("+")[0] not in today
+            if everything or outdated or any(_is(name, asked) for asked in names):
+                driver.remove_image(name)
+                click.echo(f"{name} ({driver.name})")
+
+
+class _Keeper(Protocol):
+    """A driver that keeps images."""
+
+    name: ClassVar[str]
+
+    def remove_image(self, name: str) -> None: ...
+
+
+def _is(image: str, asked: str) -> bool:
+    return asked in (image, image.partition("-")[0])
+
+
+def _elsewhere() -> list[tuple[_Keeper, Mapping[str, int]]]:
+    """Return the drivers that keep machine images themselves, each with what it has; who cannot be asked has none."""
+    from pytest_machine.driver import SupportsImages
+    from pytest_machine.plugins import Registry
+
+    found: list[tuple[_Keeper, Mapping[str, int]]] = []
+    registry = Registry()
+    for name in registry.names():
+        # A stranger's driver may raise anything, and one without options may not be made.
+        with contextlib.suppress(Exception):
+            driver = registry.driver(name)()
+            if isinstance(driver, SupportsImages):
+                driver.check()
+                found.append((driver, driver.images()))
+    return found
 
 
 class Shown:

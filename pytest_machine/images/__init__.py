@@ -34,9 +34,25 @@ from pytest_machine.store import write
 
 from . import build as _build
 from . import engines
-from .build import SUITES, Progress, Recipe
+from .build import SUITES, Progress, Recipe, recipe
+from .engines import is_build
 
-__all__ = ["INIT", "SUITES", "Image", "Progress", "check", "choose", "current", "ensure", "images", "remove"]
+__all__ = [
+    "INIT",
+    "SUITES",
+    "Image",
+    "Progress",
+    "Recipe",
+    "check",
+    "choose",
+    "current",
+    "ensure",
+    "images",
+    "is_build",
+    "known_as",
+    "recipe",
+    "remove",
+]
 
 INIT = "/usr/sbin/machine-init"
 """The program that a machine runs as its PID 1."""
@@ -85,6 +101,22 @@ def choose(image: str | None, engine: str | None) -> str:
     in_it = _versions().get(image) or _build.installed(Path(image), "docker.io")
     engines.expect(engine, image, in_it)
     return image
+
+
+def known_as(name: str, engine: str | None = None) -> str:
+    """Return the `Image.name` that `ensure` would give now, without building it; empty for a tree of the user's own.
+
+    A static build at an address that was never read is read for it.
+    """
+    if not _suite(name):
+        return ""
+    made = _build.recipe(name).name
+    if engine is None or not engines.is_build(engine):
+        return made
+    if "://" in engine:
+        memo = _memo(engine)
+        return f"{made}+{memo.read_text()}" if memo.exists() else ensure(name, engine=engine).name
+    return f"{made}+{engines.digest(engines.existing(engine))}"
 
 
 def _versions() -> dict[str, str]:
@@ -159,7 +191,7 @@ def _built(name: str, tell: Progress, builder: Callable[[Recipe, Path, Progress]
 
 def _derived(base: Image, build: str, tell: Progress) -> Image:
     """Return the image of a release with the programs of a static build, made now if it is not in the cache."""
-    memo = _home() / ".addresses" / hashlib.sha256(build.encode()).hexdigest()[:16]
+    memo = _memo(build)
     if "://" in build:  # an address is read once
         if memo.exists() and (found := _read(_beside(base, memo.read_text()))):
             return found
@@ -194,6 +226,11 @@ def _derived(base: Image, build: str, tell: Progress) -> Image:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return _whole(home)
+
+
+def _memo(address: str) -> Path:
+    """Return the file that holds the digest of what was read at an address."""
+    return _home() / ".addresses" / hashlib.sha256(address.encode()).hexdigest()[:16]
 
 
 def _beside(base: Image, digest: str) -> Path:

@@ -18,6 +18,8 @@ from pytest_machine.images.build import Recipe
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_MACHINE_CACHE", str(tmp_path))
+    # Nor the images in somebody's own engine.
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none")
 
 
 def make(recipe: Recipe, tree: Path, progress: Progress) -> None:
