@@ -29,7 +29,12 @@ apt-get clean
 rm -rf /etc/ssh/ssh_host_* /var/lib/apt/lists/* /var/log/*
 : >/etc/machine-id
 mkdir -p /etc/docker
+cp -a {files}/. /
+rm -rf {files}
 {links}"""
+
+# Our files wait here: dpkg would ask whom to believe of a file that a package has too.
+_FILES = "/machine-files"
 
 
 def steps(made: Recipe) -> str:
@@ -40,7 +45,7 @@ def steps(made: Recipe) -> str:
         + shlex.join(["ln", "-sfn", target, f"/{link}"])
         for link, target in made.links.items()
     )
-    return _STEPS.format(packages=" ".join(made.packages), links=links)
+    return _STEPS.format(packages=" ".join(made.packages), links=links, files=_FILES)
 
 
 def inside(outer: Outer, suite: str, reference: str, labels: tags.Labels) -> None:
@@ -58,7 +63,7 @@ def inside(outer: Outer, suite: str, reference: str, labels: tags.Labels) -> Non
     }
     id_ = str(outer.create_container(config)["Id"])
     try:
-        files = {f"/{target}": SeedFile(text.encode(), mode) for target, mode, text in made.files.values()}
+        files = {f"{_FILES}/{target}": SeedFile(text.encode(), mode) for target, mode, text in made.files.values()}
         outer.api.put_archive(id_, "/", archive(files))
         outer.api.start(id_)
         status = outer.api.wait(id_, timeout=_BUILD)["StatusCode"]
