@@ -57,7 +57,11 @@ def inside(outer: Outer, suite: str, reference: str, labels: tags.Labels) -> Non
     _pull(outer, base)
     config = {
         "Image": base,
-        "Entrypoint": ["/bin/sh", "-c", steps(made)],
+        "Cmd": [
+            "/bin/sh",
+            "-c",
+            steps(made),
+        ],  # Debian's image has no entry point, and one could not be taken out again
         "Labels": labels,
         "HostConfig": {"LogConfig": {"Type": "json-file", "Config": {}}},
     }
@@ -76,9 +80,8 @@ def inside(outer: Outer, suite: str, reference: str, labels: tags.Labels) -> Non
         # A half gigabyte is written and digested before the answer.
         outer.api.timeout = _BUILD
         name, _, tag = reference.partition(":")
-        outer.api.commit(
-            id_, repository=name, tag=tag, changes=["ENTRYPOINT []", *(f"LABEL {k}={v}" for k, v in labels.items())]
-        )
+        changes = ['CMD ["/bin/bash"]', *(f"LABEL {key}={value}" for key, value in labels.items())]
+        outer.api.commit(id_, repository=name, tag=tag, changes=changes)
     finally:
         outer.remove_container(id_)
 
