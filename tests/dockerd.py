@@ -71,6 +71,8 @@ wait $!
 """
 
 
+_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+
 # A name server on the other computer that knows no name: Docker's own leaves those without an answer who ask for one
 # while there is none, and they wait for twenty seconds.
 _NAMES = """
@@ -161,7 +163,9 @@ def running(home: Path, *, arguments: str = "", tree: Path | None = None) -> Ite
         "GROUP": f"/{group}",
         "ARGUMENTS": arguments,
     }
+    # With us ends all of it, also when we are killed.
     argv = [
+        *_WITH_US,
         "unshare",
         "--mount",
         "--net",
@@ -181,7 +185,7 @@ def running(home: Path, *, arguments: str = "", tree: Path | None = None) -> Ite
     try:
         made = _answering(process, home)
         with made.elsewhere():
-            names = subprocess.Popen([sys.executable, "-c", _NAMES], stdin=subprocess.DEVNULL)
+            names = subprocess.Popen([*_WITH_US, sys.executable, "-c", _NAMES], stdin=subprocess.DEVNULL)
         try:
             yield made
         finally:
