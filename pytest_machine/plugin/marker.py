@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
-from pytest_machine.driver import NEEDS
+from pytest_machine.arguments import OPTIONS, Wrong, driver_options, each_of, flag, texts, word
+from pytest_machine.arguments import read as value_of
 from pytest_machine.errors import BadSpec
 from pytest_machine.model import Trouble, Value, check_name, names
-from pytest_machine.options import size
 
 REUSE = ("never", "class", "module", "package", "session", "runs")
 """How long equal machines may be shared, narrowest first."""
@@ -29,9 +29,6 @@ SHARE = ("run", "worker")
 """With whom a session's machine is shared under pytest-xdist: all workers of the run, or none."""
 TEARDOWN = ("rm", "kill")
 """Destroyed in order, or at once."""
-
-_OPTIONS = ("image", "engine", "memory", "cpus", "disk")
-"""Arguments that are options of the driver, under their own names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +65,7 @@ class Asked:
         return replace(wider, **said | {"name": self.name or wider.name, "options": {**wider.options, **self.options}})
 
 
-ARGUMENTS = (*(f.name for f in fields(Asked) if f.name != "name"), *_OPTIONS)
+ARGUMENTS = (*(f.name for f in fields(Asked) if f.name != "name"), *OPTIONS)
 """Every keyword that the mark takes."""
 
 
@@ -84,13 +81,12 @@ def read(given: Sequence[object], arguments: Mapping[str, object]) -> list[Asked
                 if close
                 else f"a driver's own options go into options={{'{key}': …}}",
             )
-    said = {key: _READERS[key](key, value) for key, value in arguments.items() if value is not None}
-    options = dict(said.pop("options", {}))  # type: ignore[call-overload]  # `_table` made it
-    for key in _OPTIONS:
-        if key in said:
-            if key in options:
-                raise _bad(key, arguments[key], "options= says it too", f"say {key} once")
-            options[key] = said.pop(key)
+    said = {key: _value(key, value) for key, value in arguments.items() if value is not None}
+    try:
+        options = driver_options(said)
+    except KeyError as error:
+        key = str(error.args[0])
+        raise _bad(key, arguments[key], "options= says it too", f"say {key} once") from None
     asked = Asked(options=options, **said)  # type: ignore[arg-type]  # each reader gives its field's type
     return [replace(asked, name=_name(name)) for name in _once(given)] or [asked]
 
@@ -186,155 +182,27 @@ def _name(name: object) -> str:
     )
 
 
-def _text(key: str, value: object) -> object:
-    if isinstance(value, str) and value:
-        return value
-    raise _bad(key, value, "it takes text", f"write {key}='…' or leave it out")
-
-
-def _path(key: str, value: object) -> object:
-    return _text(key, os.fspath(value) if isinstance(value, os.PathLike) else value)
-
-
-def _count(key: str, value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    raise _bad(key, value, "it takes a whole number, 1 or more", "write count=3 for three machines")
-
-
-def _number(key: str, value: object) -> object:
-    if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
-        return value
-    raise _bad(key, value, "it takes a number greater than 0", f"write {key}=1.5 or leave it out")
-
-
-def _size(key: str, value: object) -> object:
+def _value(key: str, value: object) -> object:
     try:
-        size(value)  # type: ignore[arg-type]  # it refuses what it does not know
-    except ValueError as error:
-        raise _bad(key, value, str(error), f"write {key}='512m'") from error
-    return value
+        return value_of(key, value, _READERS)
+    except Wrong as error:
+        raise _bad(key, value, error.reason, error.said(lambda example: f"{key}={example!r}")) from error
 
 
-def _flag(key: str, value: object) -> object:
-    if isinstance(value, bool):
-        return value
-    raise _bad(key, value, "it takes True or False", f"write {key}=False or leave it out")
-
-
-def _word(key: str, value: object) -> object:
-    words = {"reuse": REUSE, "share": SHARE}.get(key, TEARDOWN)
-    if value in words:
-        return value
-    raise _bad(key, value, f"it takes one of {names(words)}", _meant(key, value, words))
-
-
-def _meant(key: str, value: object, words: Iterable[str]) -> str:
-    words = list(words)
-    close = difflib.get_close_matches(value, words, n=1) if isinstance(value, str) else []
-    return f"did you mean '{close[0]}'?" if close else f"write {key}='{words[0]}' or leave it out"
-
-
-def _texts(key: str, value: object) -> tuple[str, ...]:
-    found = [value] if isinstance(value, str) else value
-    if not isinstance(found, list | tuple | set | frozenset):
-        raise _bad(key, value, "it takes a list of names", f"write {key}=['…']")
-    return tuple(str(_text(key, one)) for one in found)
-
-
-def _networks(key: str, value: object) -> object:
-    found = _texts(key, value)
-    for name in found:
-        try:
-            check_name(name)
-        except BadSpec as error:
-            raise _bad(key, value, str(error.facts["allowed"]), "choose a name such as 'front'") from error
-    return found
-
-
-def _needs(key: str, value: object) -> object:
-    found = frozenset(_texts(key, value))
-    for need in sorted(found - NEEDS):
-        words = sorted(str(word) for word in NEEDS)
-        raise _bad(key, value, f"nothing is called '{need}'; there is {names(words)}", _meant(key, need, words))
-    return found
-
-
-def _logs(key: str, value: object) -> object:
-    found = _texts(key, [os.fspath(one) for one in value] if isinstance(value, list | tuple) else value)
+def _logs(value: object) -> object:
+    found = texts([os.fspath(one) for one in value] if isinstance(value, list | tuple) else value)
     for path in found:
         if not path.startswith("/"):
-            raise _bad(key, value, f"'{path}' is no absolute path", "write logs=['/var/log/dockerd.log']")
+            raise Wrong(f"'{path}' is no absolute path", example=["/var/log/dockerd.log"])
     return found
 
 
-def _fail_on(key: str, value: object) -> object:
-    found = frozenset(_texts(key, value))
-    for one in sorted(found - frozenset(Trouble)):
-        words = [str(word) for word in Trouble]
-        raise _bad(key, value, f"nothing is called '{one}'; there is {names(words)}", _meant(key, one, words))
-    return found
-
-
-def _table(key: str, value: object) -> object:
-    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
-        return {name: tuple(one) if isinstance(one, list) else one for name, one in value.items()}
-    raise _bad(key, value, "it takes a table of the driver's options", "write options={'name': value}")
-
-
-def _engine(key: str, value: object) -> object:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        # 20.10 is the number 20.1, and nobody would see why that Docker is not found.
-        raise _bad(key, value, "it takes text: a number has lost its last zero", f"write {key}='{value}'")
-    if isinstance(value, list | tuple):
-        found = tuple(str(_engine(key, one)) for one in value)
-        if not found or len(set(found)) < len(found):
-            raise _bad(key, value, "it takes one or more, each once", f"write {key}=['20.10', '26.1']")
-        return found
-    return _path(key, value)
-
-
-def _images(key: str, value: object) -> object:
-    found = [value] if isinstance(value, str | os.PathLike) else value
-    if not isinstance(found, list | tuple):
-        raise _bad(key, value, "it takes a list of images and archives", f"write {key}=['busybox:1']")
-    return tuple(str(_path(key, one)) for one in found)
-
-
-def _pairs(key: str, value: object) -> object:
-    if isinstance(value, Mapping) and all(isinstance(part, str) for pair in value.items() for part in pair):
-        return dict(value)
-    raise _bad(key, value, "it takes a table of texts", f"write {key}={{'name': 'value'}}")
-
-
-def _settings(key: str, value: object) -> object:
-    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
-        return dict(value)
-    raise _bad(key, value, "it takes a table, as daemon.json is", f"write {key}={{'log-driver': 'json-file'}}")
-
-
-_READERS = {
-    "driver": _text,
-    "count": _count,
-    "reuse": _word,
-    "share": _word,
-    "reset": _flag,
-    "teardown": _word,
-    "image": _path,
-    "engine": _engine,
-    "memory": _size,
-    "cpus": _number,
-    "disk": _size,
-    "networks": _networks,
-    "needs": _needs,
-    "options": _table,
-    "timeout": _number,
-    "preload": _images,
-    "registry_mirror": _texts,
-    "insecure_registries": _texts,
-    "engine_options": _settings,
-    "engine_env": _pairs,
-    "labels": _pairs,
+_READERS: Mapping[str, Callable[[object], object]] = {
+    "reuse": lambda value: word(value, REUSE),
+    "share": lambda value: word(value, SHARE),
+    "reset": flag,
+    "teardown": lambda value: word(value, TEARDOWN),
     "logs": _logs,
-    "fail_on": _fail_on,
+    "fail_on": lambda value: each_of(value, Trouble),
 }
+"""What only a test can ask for."""
