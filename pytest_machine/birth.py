@@ -33,6 +33,8 @@ KEY = "id_ed25519"
 HOST_KEY = "ssh_host_ed25519_key"
 KNOWN_HOSTS = "known_hosts"
 _LOADED = "loaded.json"
+# The lines of it that every machine has.
+_LOCAL = ("127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback")
 HOSTS = "hosts"
 """The machine's ``/etc/hosts``, as it should be."""
 CLIENT_FILES = ("ca.pem", "cert.pem", "key.pem")
@@ -286,9 +288,7 @@ def _bear(unborn: Unborn, *, store: Store, names: Mapping[str, str], witness: Wi
 def load(record: Record) -> None:
     """Load the images that the machine is to have and that its driver does not give it; again, when it is laid anew."""
     assert record.address is not None  # it is ready
-    if not (record.directory / _LOADED).exists():
-        return
-    for source in preloads.sources(json.loads((record.directory / _LOADED).read_text())):
+    for source in preloads.sources(loaded(record)):
         try:
             with source.stream() as archive:
                 engine.load(record.address, certs=record.directory, archive=archive)
@@ -298,6 +298,11 @@ def load(record: Record) -> None:
                 facts={"reason": error},
                 hint="make the archive with: docker save -o image.tar IMAGE",
             ) from error
+
+
+def loaded(record: Record) -> list[str]:
+    """Return the images, as they were asked for, that the machine was to have and that its driver does not give it."""
+    return [str(asked) for asked in json.loads(_text(record.directory / _LOADED) or "[]")]
 
 
 def plan(record: Record, driver: Driver, *, store: Store, names: Mapping[str, str], settings: Engine) -> Seed:
@@ -367,9 +372,15 @@ def write_hosts(record: Record, names: Mapping[str, str]) -> bytes:
     return content
 
 
+def known(record: Record) -> dict[str, str]:
+    """Return the names and addresses that the machine was told last; none where nothing is noted."""
+    lines = _text(record.directory / HOSTS).splitlines()[len(_LOCAL) :]
+    return {name: ip for ip, _, name in (line.partition(" ") for line in lines)}
+
+
 def hosts(record: Record, names: Mapping[str, str]) -> str:
     """Return ``/etc/hosts`` for a machine that knows the others by name."""
-    lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
+    lines = list(_LOCAL)
     own = {record.name: record.address.among if record.address else "127.0.1.1"}
     lines += [f"{ip} {name}" for name, ip in {**own, **names}.items()]
     return "\n".join(lines) + "\n"

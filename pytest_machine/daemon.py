@@ -47,12 +47,18 @@ def files(engine: Engine) -> dict[str, SeedFile]:
 
 def read(directory: Path) -> Engine:
     """Return the settings whose files lie in a machine's directory; the other way round from `files`."""
+    kept = {path: directory / Path(path).name for path in FILES}
+    return read_files({path: SeedFile(file.read_bytes()) for path, file in kept.items() if file.exists()})
+
+
+def read_files(files: Mapping[str, SeedFile]) -> Engine:
+    """Return the settings that these files hold."""
     options: dict[str, object] = {}
     env: dict[str, str] = {}
-    if (path := directory / "daemon.json").exists():
-        options = json.loads(path.read_text("utf-8"))
-    if (path := directory / "machine.env").exists():
-        for word in shlex.split(path.read_text("utf-8")):
+    if file := files.get("/etc/docker/daemon.json"):
+        options = json.loads(file.content)
+    if file := files.get("/etc/docker/machine.env"):
+        for word in shlex.split(file.content.decode()):
             name, _, value = word.partition("=")
             env[name] = value
 

@@ -127,6 +127,15 @@ class SupportsSnapshots(Protocol):
 
 
 @runtime_checkable
+class SupportsSnapshotNames(Protocol):
+    """A machine's snapshots can be listed. No test can need it."""
+
+    def snapshots(self, record: Record) -> Sequence[str]:
+        """Return the names under which `SupportsSnapshots.snapshot` kept the machine's disk; none: an empty list."""
+        ...
+
+
+@runtime_checkable
 class SupportsReset(Protocol):
     """What a test did to the machine outside of its Docker can be seen, and undone without making another machine."""
 

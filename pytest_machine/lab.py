@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Self
 
 from . import birth
-from .driver import SupportsNetworks
+from .driver import Driver, SupportsNetworks
 from .errand import Errand
 from .errors import BadSpec, CleanupFailed, UnknownMachine
 from .machine import Machine
@@ -43,11 +43,12 @@ class Lab:
         name: str = "",
         expires: float | None = None,
         witness: birth.Witness | None = None,
+        id: Id | None = None,
     ) -> None:
         self.name = name
         self._witness = witness
         self._expires = expires
-        self._id = new_id()
+        self._id = id or new_id()
         self._store = store
         self._registry = registry
         self._run = run
@@ -58,20 +59,35 @@ class Lab:
         self._lock = threading.RLock()
 
     @classmethod
-    def load(cls, *, store: Store, registry: Registry, run: str = "") -> Self:
-        """Return the lab whose machines are noted in a store of its own, in the order in which they were made.
+    def load(
+        cls,
+        *,
+        store: Store,
+        registry: Registry,
+        run: str = "",
+        id: Id | None = None,
+        drivers: Iterable[Driver] = (),
+        witness: birth.Witness | None = None,
+    ) -> Self:
+        """Return the lab whose machines are noted in a store, in the order in which they were made.
 
-        Raises `StoreError` when a record cannot be read.
+        With an `id` it is that lab, maybe of no machine yet, among others in the store; without, the store is the lab's
+        own. `drivers` are asked for its networks, besides those of its machines. Raises `StoreError` when a record of
+        a store of its own cannot be read.
         """
-        lab = cls(store=store, registry=registry, run=run)
-        machines = [Machine.load(name, store=store, registry=registry) for name in store.names()]
+        lab = cls(store=store, registry=registry, run=run, id=id, witness=witness)
+        names = store.names() if id is None else [each.name for each in store.records() if each.lab == id]
+        machines = [Machine.load(name, store=store, registry=registry) for name in names]
         machines.sort(key=lambda machine: machine.record.created)
         lab._machines = {machine.name: machine for machine in machines}
+        lab._known = {machine.name: birth.known(machine.record) for machine in machines}
         if machines:
             lab._id = Id(machines[0].record.lab)
-        drivers = {type(machine.driver): machine.driver for machine in machines}
-        for driver in drivers.values():
+        for driver in {
+            type(driver): driver for driver in (*drivers, *(machine.driver for machine in machines))
+        }.values():
             if isinstance(driver, SupportsNetworks):
+                lab._connectors[type(driver)] = driver
                 lab._networks |= {each.name: each for each in driver.find_networks() if each.lab == lab._id}
         return lab
 
@@ -196,6 +212,18 @@ class Lab:
         for machine, spec in pairs:
             for name in spec.networks:
                 machine.connect(self.network(name))
+
+    def mend(self) -> None:
+        """Put every machine on the networks that it was asked for with, and tell it the others' names.
+
+        What is so already stays as it is: this ends what a process that was killed has begun.
+        """
+        for machine in self.machines:
+            on = machine.networks if machine.record.networks else {}
+            for name in machine.record.networks:
+                if name not in on:
+                    machine.connect(self.network(name))
+        self._spread_names()
 
     def network(self, name: str) -> Network:
         """Return the lab's network of that name, noted now if it is new."""

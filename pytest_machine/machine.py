@@ -30,6 +30,7 @@ from .driver import (
     SupportsPower,
     SupportsReboot,
     SupportsReset,
+    SupportsSnapshotNames,
     SupportsSnapshots,
 )
 from .errors import NotRunning, Unsupported
@@ -354,6 +355,31 @@ class Machine:
         with self._held():
             driver.resume(self.record)
 
+    def snapshot(self, name: str) -> None:
+        """Keep its disk as it is, under a name that `restore` takes; one of that name is replaced."""
+        driver = self._can(SupportsSnapshots)
+        with self._held():
+            driver.snapshot(self.record, name)
+
+    def restore(self, name: str, *, timeout: float = 120.0) -> None:
+        """Bring its disk back as it was; one that runs is ready again when this returns."""
+        driver = self._can(SupportsSnapshots)
+        with self._held():
+            self._let_go()
+            driver.restore(self.record, name)
+            if self.state is State.RUNNING:
+                self._settle(timeout)
+
+    def snapshots(self) -> list[str]:
+        """Return the names of its snapshots; raises `Unsupported` where the driver cannot tell."""
+        driver = self._can(SupportsSnapshots)
+        if not isinstance(driver, SupportsSnapshotNames):
+            raise Unsupported(
+                f"The driver '{self.record.driver}' does not tell which snapshots there are.",
+                hint=f"docker-machine restore {self.name} NAME, with the name that it was given",
+            )
+        return sorted(driver.snapshots(self.record))
+
     def note(self) -> None:
         """Take the machine as it is for what `reset` brings back. Done by whoever is about to share it."""
         if isinstance(self.driver, SupportsReset):
@@ -486,10 +512,12 @@ class Machine:
     def destroy(self, *, kill: bool = False) -> None:
         """Destroy it and all that belongs to it; again: nothing happens.
 
-        Running containers get a second to end by themselves, unless it is to be a `kill` or the engine does not answer.
-        Raises `CleanupFailed` when it could not be destroyed; then its record stays.
+        Running containers get a second to end by themselves, unless it is to be a `kill` or the engine does not answer;
+        those of a machine that was there before us go on. Raises `CleanupFailed` when it could not be destroyed; then
+        its record stays.
         """
-        if not kill and self.record.address is not None and self.record.ready is not None:
+        adopted = isinstance(self.driver, SupportsAdoption)
+        if not kill and not adopted and self.record.address is not None and self.record.ready is not None:
             engine.quiesce(self.record.address, certs=self.record.directory, grace=_GRACE)
         self._let_go()
         birth.end(self.record, self.driver, store=self._store)

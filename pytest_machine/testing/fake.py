@@ -170,7 +170,7 @@ class FakeDriver:
         """Bring the copy back; a machine that ran runs again."""
         home = self._made(record)
         if not (home / "snapshots" / name).is_dir():
-            kept = sorted(path.name for path in (home / "snapshots").glob("[!.]*"))
+            kept = self.snapshots(record)
             raise DriverError(
                 f"The machine '{record.name}' has no snapshot '{name}'.", facts={"snapshots": ", ".join(kept) or "none"}
             )
@@ -179,6 +179,10 @@ class FakeDriver:
         shutil.copytree(home / "snapshots" / name, home / "disk")
         if ran:
             self._boot(record.id)
+
+    def snapshots(self, record: Record) -> Sequence[str]:
+        """Return the names of the copies."""
+        return sorted(path.name for path in (self._home(record.id) / "snapshots").glob("[!.]*"))
 
     def connect(self, record: Record, network: Network) -> str:
         """Give the machine an address on the network. No packet can tell: a fake network carries none."""
