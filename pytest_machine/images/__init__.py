@@ -20,8 +20,8 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,7 @@ __all__ = [
     "choose",
     "current",
     "ensure",
+    "heard",
     "images",
     "is_build",
     "known_as",
@@ -144,7 +145,7 @@ def ensure(
     """
     if not _suite(name):
         return _own(Path(name))
-    tell = progress or _quiet
+    tell = progress or _listener
     if engine is not None and engines.is_build(engine):
         return _derived(ensure(name, progress=progress, builder=builder), engine, tell)
     found = _built(name, tell, builder)
@@ -289,6 +290,20 @@ def _refuse_offline(name: str) -> None:
 
 def _quiet(what: str, done: float, seconds: float) -> None:
     """Hear of the progress and say nothing."""
+
+
+_listener: Progress = _quiet
+
+
+@contextmanager
+def heard(progress: Progress) -> Iterator[None]:
+    """Let `progress` hear of images that somebody builds on the way to something else, in any thread."""
+    global _listener  # noqa: PLW0603  # a driver knows nothing of who waits for it
+    before, _listener = _listener, progress
+    try:
+        yield
+    finally:
+        _listener = before
 
 
 def _clear(cache: Path) -> None:

@@ -14,8 +14,6 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -82,6 +80,10 @@ def archive(build: str, directory: Path, tell: Progress) -> Iterator[Path]:
 
     Raises `BadSpec` when there is no file, `DriverError` when the address cannot be read or must not be.
     """
+    # Late, because it takes 30 ms, of which a shell's completion has none to spare.
+    import urllib.error
+    import urllib.request
+
     if "://" not in build:
         yield existing(build)
         return
