@@ -38,6 +38,7 @@ PROJECT = "pytest_machine"
 _BUILT_IN: Mapping[str, str] = {
     "docker": "pytest_machine.drivers.docker:DockerDriver",
     "generic": "pytest_machine.drivers.generic:GenericDriver",
+    "imported": "pytest_machine.drivers.imported:ImportedDriver",
     "none": "pytest_machine.drivers.none:NoneDriver",
     "runc": "pytest_machine.drivers.runc:RuncDriver",
 }
