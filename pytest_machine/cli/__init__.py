@@ -17,16 +17,20 @@ from pytest_machine.errors import MachineError
 from .command import BadFlag, Session, parse_bool, read, tell, told_wrong
 from .layout import Flag, program_help
 
-# Command → module of this package, which has the command under the same name.
+# Command → module of this package, which has the command under the same name unless another is given.
 COMMANDS = {
     "active": "ls",
+    "completion": "completion",
     "config": "shown",
     "context": "context",
     "create": "create",
     "doctor": "doctor",
+    "down": "together",
     "env": "shown",
+    "export": "access",
     "help": "about",
     "image": "image",
+    "import": "access:import_",
     "inspect": "asking",
     "install-cli-plugin": "docker_plugin",
     "ip": "asking",
@@ -37,12 +41,15 @@ COMMANDS = {
     "prune": "prune",
     "regenerate-certs": "provision",
     "restart": "power",
+    "restore": "snapshots",
     "rm": "rm",
     "scp": "scp",
+    "snapshot": "snapshots",
     "ssh": "ssh",
     "start": "power",
     "status": "asking",
     "stop": "power",
+    "up": "together",
     "upgrade": "provision",
     "url": "asking",
     "version": "about",
@@ -93,8 +100,9 @@ class Program(click.Group):
         """Import a command's module and return the command."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"{__name__}.{COMMANDS[cmd_name]}")
-        found = getattr(module, cmd_name.replace("-", "_"))
+        place, _, attribute = COMMANDS[cmd_name].partition(":")
+        module = importlib.import_module(f"{__name__}.{place}")
+        found = getattr(module, attribute or cmd_name.replace("-", "_"))
         assert isinstance(found, click.Command), cmd_name
         return found
 

@@ -96,7 +96,21 @@ class Command(HelpfulCommand):
             raise
         except (MachineError, OSError) as error:
             tell(ctx, error)
-            ctx.exit(1)
+            ctx.exit(self.code(error))
+
+    def code(self, error: MachineError | OSError) -> int:  # noqa: ARG002  # what others go by
+        """Return the exit code for an error: Docker Machine knows but one."""
+        return 1
+
+
+class Ours(Command):
+    """A command that Docker Machine never had: its exit code says who can mend what is wrong, 2 whoever typed it."""
+
+    wrong_usage = 2
+
+    def code(self, error: MachineError | OSError) -> int:
+        """Return the error's own exit code."""
+        return error.exit_code if isinstance(error, MachineError) else 1
 
 
 def tell(ctx: click.Context, error: Exception) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pytest_machine.model import Engine, Record, Spec, Value
     from pytest_machine.store import Store
 
+    from .progress import Progress
+
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9\-.]*")
 # Flag of dockerd that may be given again and again → what its file calls the list, or the table, of the values.
 _LISTS = {
@@ -56,19 +58,15 @@ class Create(Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Find the driver first, then read its flags too."""
-        from pytest_machine.errors import DriverUnavailable, UnknownDriver
+        from pytest_machine.errors import UnknownDriver
 
-        asked = _asked(args) or os.environ.get("MACHINE_DRIVER", "")
-        registry = ctx.ensure_object(Session).registry
         try:
-            ctx.meta[_DRIVER] = registry.driver(asked) if asked else registry.choose()
-        except DriverUnavailable as error:
-            ctx.meta[_DRIVER] = error  # told when it is needed: for --help it is not
+            choose_driver(ctx, args)
         except UnknownDriver as error:
             from pytest_machine.foreign import no_driver
 
             _, _, rest = str(error).partition("\n")
-            click.echo(f"{no_driver(asked)}\n{rest}", err=True)
+            click.echo(f"{no_driver(_asked(args) or os.environ.get('MACHINE_DRIVER', ''))}\n{rest}", err=True)
             ctx.exit(1)
         return super().parse_args(ctx, args)
 
@@ -76,6 +74,21 @@ class Create(Command):
         """Return the flags of every machine and the driver's own."""
         driver = ctx.meta.get(_DRIVER)
         return [*super().get_params(ctx), *(_flags(driver) if isinstance(driver, type) else ())]
+
+
+def choose_driver(ctx: click.Context, args: list[str], *, check: bool = True) -> None:
+    """Find the driver whose flags `create` has with these arguments; raises `MachineError` for one that is unknown.
+
+    Without a `check`, the default is the first of its order, whether it can make machines here or not.
+    """
+    from pytest_machine.errors import DriverUnavailable
+
+    asked = _asked(args) or os.environ.get("MACHINE_DRIVER", "")
+    registry = ctx.ensure_object(Session).registry
+    try:
+        ctx.meta[_DRIVER] = registry.driver(asked or registry.names()[0]) if asked or not check else registry.choose()
+    except DriverUnavailable as error:
+        ctx.meta[_DRIVER] = error  # told when it is needed: for --help it is not
 
 
 def _asked(args: list[str]) -> str:
@@ -145,6 +158,7 @@ def _some(flag: str, help: str, *, envvar: str | None = None) -> Callable[[Any],
 )
 @click.option("--swarm-experimental", is_flag=True, help="Enable classic Swarm's experimental features")
 @_some("--tls-san", "Support extra SANs for TLS certs")
+@click.option("--dry-run", is_flag=True, help="Check, and say what would be made; make nothing")
 @click.pass_context
 def create(ctx: click.Context, /, names: tuple[str, ...], *, as_context: bool, **given: Any) -> None:
     """Create a machine.
@@ -155,8 +169,11 @@ def create(ctx: click.Context, /, names: tuple[str, ...], *, as_context: bool, *
     """
     name = _checked(ctx, names, given)
     session = ctx.ensure_object(Session)
-    with _alone(session.store, name):
-        _check_free(session.store, name)
+    if given.pop("dry_run"):
+        _preview(ctx, session, name, given)
+        return
+    with alone(session.store, name):
+        check_free(session.store, name)
         driver = ctx.meta[_DRIVER]
         if isinstance(driver, Exception):
             _refused(ctx, driver)
@@ -177,6 +194,44 @@ def create(ctx: click.Context, /, names: tuple[str, ...], *, as_context: bool, *
         context.add(noted.load(session, name))
 
 
+def _preview(ctx: click.Context, session: Session, name: str, given: dict[str, Any]) -> None:
+    """Say what would be made; what would be refused ends the program as the real thing does."""
+    from pytest_machine.errors import UsageError
+    from pytest_machine.model import check_name
+    from pytest_machine.options import from_environment, options
+
+    from .preview import Preview
+
+    check_name(name)
+    # A lock of which there is no file is nobody's, and is not made for a look.
+    making = session.store.path / "locks" / f".{name}.create"
+    with alone(session.store, name) if making.exists() else contextlib.nullcontext():
+        check_free(session.store, name)
+    kind = ctx.meta[_DRIVER]
+    if isinstance(kind, Exception):
+        _refused(ctx, kind)
+    spec = _spec(session, name, kind, given)
+    try:
+        driver = session.registry.configure(spec)
+        refused = _refusal(driver)
+    except UsageError as error:
+        raise Failed(f"Error setting machine configuration from flags provided: {error}") from error
+    if refused is not None:
+        _refused(ctx, refused)
+    known, variables = options(kind), from_environment(kind)
+    sources = {
+        each: f"${known[each].env}" if variables.get(each) == value else str(known[each].flag or "given")
+        for each, value in spec.options.items()
+    }
+    if given["driver"]:
+        why = "which was asked for"
+    else:
+        why = "by $MACHINE_DRIVER" if os.environ.get("MACHINE_DRIVER") else "the first that can make machines here"
+    replaces = name in session.store.names()
+    shown = Preview(spec=spec, driver=driver, why=why, sources=sources, store=session.store, replaces=replaces)
+    click.echo("\n".join(shown.lines()))
+
+
 def _checked(ctx: click.Context, names: tuple[str, ...], given: Mapping[str, Any]) -> str:
     if len(names) > 1:
         raise Failed(f"Invalid command line. Found extra arguments [{' '.join(names[1:])}]")
@@ -190,7 +245,7 @@ def _checked(ctx: click.Context, names: tuple[str, ...], given: Mapping[str, Any
 
 
 @contextlib.contextmanager
-def _alone(store: Store, name: str) -> Iterator[None]:
+def alone(store: Store, name: str) -> Iterator[None]:
     """Keep others from making a machine of that name.
 
     The kernel lets go when this process dies, so that whoever gets here knows that a half-made machine is nobody's.
@@ -211,7 +266,7 @@ def _alone(store: Store, name: str) -> Iterator[None]:
         yield
 
 
-def _check_free(store: Store, name: str) -> None:
+def check_free(store: Store, name: str) -> None:
     """Raise when there is a machine of that name, whole or Docker Machine's own."""
     from pytest_machine.errors import UnknownMachine
 
@@ -339,9 +394,11 @@ def _pairs(texts: tuple[str, ...], flag: str) -> dict[str, str]:
 
 
 def _make(ctx: click.Context, session: Session, spec: Spec) -> Record:
-    from pytest_machine import birth
+    from pytest_machine import birth, images
     from pytest_machine.driver import SupportsAdoption
     from pytest_machine.errors import MachineError, UsageError
+
+    from .progress import Progress
 
     try:
         driver = session.registry.configure(spec)
@@ -353,12 +410,15 @@ def _make(ctx: click.Context, session: Session, spec: Spec) -> Record:
     click.echo("Running pre-create checks...")
     if refused is not None:
         _refused(ctx, refused)
-    unborn = birth.note(spec, store=session.store, registry=session.registry)
-    click.echo("Creating machine...")
-    try:
-        record = birth.bear(unborn, store=session.store, witness=_witness())
-    except MachineError as error:
-        raise Failed(f"Error creating machine: Error in driver during machine creation: {error}") from error
+    with Progress() as progress, images.heard(lambda what, done, _: progress.tell(spec.name, f"{what}, {done:.0%}")):
+        progress.tell(spec.name, "reserving its address")
+        unborn = birth.note(spec, store=session.store, registry=session.registry)
+        progress.say("Creating machine...")
+        progress.tell(spec.name, "creating")
+        try:
+            record = birth.bear(unborn, store=session.store, witness=witness(progress))
+        except MachineError as error:
+            raise Failed(f"Error creating machine: Error in driver during machine creation: {error}") from error
     if not isinstance(driver, SupportsAdoption) or driver.access(record).provision:
         click.echo("Docker is up and running!")
     return record
@@ -392,11 +452,20 @@ def _bootstrap(store: Store, elsewhere: Mapping[str, str]) -> None:
     Authority.ensure(store.certificates, elsewhere)
 
 
-def _witness() -> Witness:
+def witness(progress: Progress, *, words: bool = True) -> Witness:
+    """Return somebody who sees how machines come about and lets it be known; in Docker Machine's `words`, too."""
     from pytest_machine.birth import Witness
 
     class Told(Witness):
-        def step(self, record: Record, text: str) -> None:  # noqa: ARG002
-            click.echo(text)
+        def phase(self, record: Record, what: str, begun: float, ended: float) -> None:  # noqa: ARG002
+            progress.tell(record.name, "waiting for Docker" if what == "creating" else "")
+
+        def step(self, record: Record, text: str) -> None:
+            progress.tell(record.name, text.rstrip("."))
+            if words:
+                progress.say(text)
+
+        def failed(self, record: Record, driver: Driver, error: BaseException) -> None:  # noqa: ARG002
+            progress.tell(record.name, "removing what was made of it")
 
     return Told()

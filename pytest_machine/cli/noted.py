@@ -17,9 +17,12 @@ from pytest_machine.model import Address, Record, State
 from pytest_machine.options import configure, from_environment, options
 
 from .command import Failed, Session
+from .progress import Progress
+from .progress import say as told
 
 if TYPE_CHECKING:
     from pytest_machine.driver import Driver
+    from pytest_machine.errand import Errand
     from pytest_machine.foreign import Foreign
     from pytest_machine.machine import Machine
     from pytest_machine.model import Seen, Value
@@ -90,6 +93,13 @@ class Noted:
         """Return where the classic Swarm's master is reached that it is said to be."""
         host, _, _ = address.url.rpartition(":")
         return f"{host}:{str(self.swarm.get('Host') or '').rpartition(':')[2]}"
+
+    @property
+    def imported(self) -> bool:
+        """Whether somebody else made it, so that it is only forgotten here."""
+        from pytest_machine.drivers.imported import ImportedDriver
+
+        return isinstance(self.driver, ImportedDriver)
 
     def machine(self) -> Machine:
         """Return the machine to do something with; its connections are closed when the program ends."""
@@ -208,10 +218,21 @@ def together(machines: Sequence[Noted], work: Callable[[Noted], T]) -> list[T]:
     """Do something with each, all at once; return what came of it in their order, or raise all that went wrong."""
     from pytest_machine.errand import Errand
 
-    if len(machines) == 1:
-        return [work(machines[0])]
-    turn = threading.Semaphore(_AT_ONCE)
-    going = [Errand(functools.partial(work, machine), turn=turn) for machine in machines]
+    what = str(click.get_current_context().info_name)
+    with Progress() as progress:
+        if len(machines) == 1:
+            with progress.step(machines[0].name, what):
+                return [work(machines[0])]
+
+        def seen(machine: Noted) -> T:
+            with progress.step(machine.name, what):
+                return work(machine)
+
+        turn = threading.Semaphore(_AT_ONCE)
+        return _results([Errand(functools.partial(seen, machine), turn=turn) for machine in machines])
+
+
+def _results(going: Sequence[Errand[T]]) -> list[T]:
     done: list[T] = []
     errors: list[str] = []
     for errand in going:
@@ -231,4 +252,4 @@ def words(error: BaseException) -> str:
 
 def say(text: str) -> None:
     """Tell how it goes. In one piece, because several may talk at once."""
-    click.echo(text)
+    told(text)

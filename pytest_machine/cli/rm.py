@@ -13,17 +13,24 @@ from .command import Command, Failed, Session, told_help
 if TYPE_CHECKING:
     from pytest_machine.kept import Kept
 
+    from .noted import Noted
+
+_WARNING = "WARNING: This action will delete both local reference and remote instance."
+_FORGOTTEN = "The machine itself is somebody else's: this action will delete the local reference alone."
+
 
 @click.command(cls=Command)
 @click.argument("names", nargs=-1, metavar="NAME|ID...")
 @click.option("-f", "--force", is_flag=True, help="Ask nothing, and go on where something is wrong")
 @click.option("-y", "yes", is_flag=True, help="Ask nothing")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed; remove nothing")
 @click.pass_context
-def rm(ctx: click.Context, names: tuple[str, ...], *, force: bool, yes: bool) -> None:
+def rm(ctx: click.Context, names: tuple[str, ...], *, force: bool, yes: bool, dry_run: bool) -> None:
     """Remove machines, and all that belongs to them.
 
     Arguments are machine names.
 
+    A machine whose access was imported is forgotten here, and stays where it is.
     Machines that a test run kept (--machine-keep) go by name or id, and nothing is asked where only such are named.
     A machine that cannot be removed stays noted, whatever the flags: nothing is left behind unseen. Only of one that
     Docker Machine made with a driver that is not here, -f forgets what is noted.
@@ -36,15 +43,18 @@ def rm(ctx: click.Context, names: tuple[str, ...], *, force: bool, yes: bool) ->
     names = tuple(dict.fromkeys(names))
     there = noted.names(session)
     kept = _kept([name for name in names if name not in there])
+    if dry_run:
+        _told(session, names, kept, force=force)
+        return
     if len(kept) < len(names):
         click.echo(f"About to remove {', '.join(names)}")
-        click.echo("WARNING: This action will delete both local reference and remote instance.")
-        if not (force or yes or _agreed()):
+        click.echo(_FORGOTTEN if all(_imported(session, name) for name in names) else _WARNING)
+        if not (force or yes or agreed()):
             return
     left = False
     errors = []
     for name, error, stays in _removed(session, names, kept, force=force):
-        errors.append(f'Error removing host "{name}": {error}' + (f'\nCan\'t remove "{name}"' if force else ""))
+        errors.append(_unremoved(name, error, force=force))
         left = left or stays
     if errors and not (force and not left):
         raise Failed("\n".join(errors))
@@ -52,7 +62,70 @@ def rm(ctx: click.Context, names: tuple[str, ...], *, force: bool, yes: bool) ->
         click.echo(text, err=True)
 
 
-def _agreed() -> bool:
+def _told(session: Session, names: Sequence[str], kept: dict[str, Kept], *, force: bool) -> None:
+    """Say what would be removed, locally and remotely; raises for what could not even be found, unless forced."""
+    from pytest_machine.errors import MachineError
+
+    from . import noted
+
+    errors = []
+    for name in names:
+        try:
+            click.echo(_plan(noted.load(session, name)) if name not in kept else _plan_kept(kept[name]))
+        except MachineError as error:
+            errors.append(_unremoved(name, str(error), force=force))
+    if errors and not force:
+        raise Failed("\n".join(errors))
+    for text in errors:
+        click.echo(text, err=True)
+
+
+def _unremoved(name: str, error: str, *, force: bool) -> str:
+    return f'Error removing host "{name}": {error}' + (f'\nCan\'t remove "{name}"' if force else "")
+
+
+def _plan(machine: Noted) -> str:
+    from pytest_machine.driver import SupportsAdoption
+    from pytest_machine.model import State
+
+    from . import noted
+
+    record = machine.record
+    what = f"{record.driver}, {record.id}"
+    if isinstance(machine.driver, SupportsAdoption):
+        remote = f"stays as it is: it was there before us ({what})"
+    else:
+        try:
+            seen = noted.look(machine)
+            gone = seen.state is State.ABSENT
+            remote = f"is gone already ({what})" if gone else f"would be destroyed ({what}, {noted.WORDS[seen.state]})"
+        except Exception as error:  # noqa: BLE001  # a stranger's driver may raise anything; the real thing would try
+            remote = f"would be destroyed ({what}), if it can be: {' '.join(noted.words(error).split())}"
+    return f"{machine.name}\n  local   would be removed: {record.directory}\n  remote  {remote}"
+
+
+def _plan_kept(kept: Kept) -> str:
+    record = kept.record
+    return (
+        f"{record.name}, kept because of {kept.because}\n  local   would be removed: {record.directory}\n"
+        f"  remote  would be destroyed ({record.driver}, {record.id})"
+    )
+
+
+def _imported(session: Session, name: str) -> bool:
+    """Return whether a machine would only be forgotten; in doubt it would not."""
+    from pytest_machine.errors import MachineError
+
+    from . import noted
+
+    try:
+        return noted.load(session, name).imported
+    except MachineError:
+        return False
+
+
+def agreed() -> bool:
+    """Ask whether to go on, and return whether somebody said yes."""
     click.echo("Are you sure? (y/n): ", nl=False)
     # One word, as the reference reads it: "yes, but" is no agreement.
     answer = sys.stdin.readline().split()
@@ -93,6 +166,10 @@ def _remove(session: Session, name: str, *, force: bool) -> None:
         _forget(session, name)
         return
     machine = noted.load(session, name)
+    if machine.imported:
+        machine.machine().destroy()
+        click.echo(f'The machine "{name}" is somebody else\'s: only its local reference was removed')
+        return
     try:
         gone = noted.look(machine).state is State.ABSENT
     except Exception:  # noqa: BLE001  # whether it can be removed is what counts

@@ -48,6 +48,8 @@ _SHELLS = {
         ";;",
     ),
 }
+NAMES = ("bash", "zsh", *_SHELLS)
+"""The shells that can be named."""
 
 
 def render_env(variables: Sequence[tuple[str, str]], *, shell: str, command: Sequence[str], unset: bool = False) -> str:
