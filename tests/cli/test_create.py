@@ -225,6 +225,11 @@ def test_first_creates_at_once_share_one_authority(program: Program, rounds: Cal
         assert [each.wait() for each in going] == [0] * len(names)
         ca = (store / "certs" / "ca.pem").read_bytes()
         assert {(store / "machines" / name / "ca.pem").read_bytes() for name in names} == {ca}
+        authority = x509.load_pem_x509_certificate(ca)
+        for name in names:
+            for pair in ("cert.pem", "server.pem"):
+                issued = x509.load_pem_x509_certificate((store / "machines" / name / pair).read_bytes())
+                issued.verify_directly_issued_by(authority)
         assert program.here("ip", *names, MACHINE_STORAGE_PATH=str(store)).code == 0
 
 

@@ -106,7 +106,7 @@ def test_of_create(typed: Program) -> None:
     for shared, variable in SHARED.items():
         flag = shared.removesuffix(" []")
         names[f"{flag} [{flag} option {flag} option]" if shared.endswith(" []") else shared] = variable
-    assert set(found) == {*names, "--context", "--url"}, "one more than the reference's, and the driver's"
+    assert set(found) == {*names, "--context", "--dry-run", "--url"}, "two more than the reference's, and the driver's"
     for name, variable in names.items():
         assert (f"[${variable}]" in found[name]) == bool(variable)
 

@@ -1,0 +1,242 @@
+"""``export`` and ``import``: a machine's access under a passphrase, used elsewhere, and forgotten there alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pytest_machine.sealed import seal
+from pytest_machine.store import Store
+
+from .conftest import Program
+from .terminal import at_terminal
+
+PASSPHRASE = "correct horse"
+
+
+@pytest.fixture
+def passphrase(quick: Program) -> str:
+    quick.environ["PYTEST_MACHINE_PASSPHRASE"] = PASSPHRASE
+    return PASSPHRASE
+
+
+@pytest.fixture
+def elsewhere(quick: Program, tmp_path: Path) -> dict[str, str]:
+    """The variables of another computer's command line."""
+    return {"MACHINE_STORAGE_PATH": str(tmp_path / "elsewhere")}
+
+
+@pytest.mark.usefixtures("passphrase")
+class TestThereAndBack:
+    def test_it_is_used_and_forgotten(self, quick: Program, elsewhere: dict[str, str], tmp_path: Path) -> None:
+        quick.make("web")
+        file = tmp_path / "web.access"
+        said = quick("export", "web", "-o", str(file))
+        assert (said.code, said.err) == (0, "")
+        assert said.out == f"The access to \"web\" is in '{file}': docker-machine import '{file}'\n"
+        said = quick("import", str(file), **elsewhere)
+        assert (said.code, said.err) == (0, "")
+        assert said.out == '"web" can be used now: python -m pytest_machine env web\n'
+        for command in ("ip", "url"):
+            assert quick(command, "web", **elsewhere).out == quick(command, "web").out
+        assert quick("status", "web", **elsewhere).out == "Running\n"
+        place = f"{elsewhere['MACHINE_STORAGE_PATH']}/machines/web"
+        assert f'DOCKER_CERT_PATH="{place}"' in quick("env", "--shell", "bash", "web", **elsewhere).out
+        # It has asked the machine over TLS, with what came along.
+        assert f'--tlscert="{place}/cert.pem"' in quick("config", "web", **elsewhere).out
+        assert quick("ls", **elsewhere).out.splitlines()[1].split()[:4] == ["web", "-", "imported", "Running"]
+        assert json.loads(quick("inspect", "web", **elsewhere).out)["DriverName"] == "imported"
+        assert quick("version", "web", **elsewhere).out == "fake\n"
+        assert "does not support stop" in quick("stop", "web", **elsewhere).err
+
+        said = quick("rm", "web", input="y\n", **elsewhere)
+        assert said.code == 0
+        assert "remote instance" not in said.out
+        assert 'The machine "web" is somebody else\'s: only its local reference was removed\n' in said.out
+        assert Store(Path(elsewhere["MACHINE_STORAGE_PATH"])).names() == []
+        assert quick("status", "web").out == "Running\n"
+
+    def test_what_goes_along(self, quick: Program, elsewhere: dict[str, str], tmp_path: Path) -> None:
+        assert quick("create", "-d", "cloud", "web", CLOUD_API_KEY="opensesame").code == 0
+        file = tmp_path / "web.access"
+        assert quick("export", "web", "-o", str(file)).code == 0
+        assert file.stat().st_mode & 0o777 == 0o600
+        text = file.read_bytes()
+        for name in ("id_ed25519", "key.pem", "ca.pem"):
+            kept = (quick.store.path / "machines" / "web" / name).read_bytes().splitlines()
+            assert not [line for line in kept if len(line) > 8 and line in text]
+        assert [path.name for path in tmp_path.glob("*web*")] == ["web.access"]
+        assert quick("import", str(file), **elsewhere).code == 0
+        place = Path(elsewhere["MACHINE_STORAGE_PATH"])
+        files = {path.name: path.stat().st_mode & 0o777 for path in (place / "machines" / "web").iterdir()}
+        assert files == {
+            "pytest-machine.json": 0o600,
+            "id_ed25519": 0o600,
+            "id_ed25519.pub": 0o644,
+            "known_hosts": 0o600,
+            "ca.pem": 0o644,
+            "cert.pem": 0o644,
+            "key.pem": 0o600,
+        }
+        # The authority's key stays where it is, and so does what the driver was told in confidence.
+        everything = b"".join(path.read_bytes() for path in place.rglob("*") if path.is_file())
+        assert (quick.store.certificates / "ca-key.pem").read_bytes().splitlines()[1] not in everything
+        assert b"opensesame" not in everything
+        record = Store(place).load("web")
+        assert record.options == {"origin": "cloud"}
+        assert record.id != quick.store.load("web").id
+
+    def test_under_another_name_beside_it_and_on(self, quick: Program, tmp_path: Path) -> None:
+        quick.make("web")
+        file = tmp_path / "web.access"
+        quick("export", "web", "-o", str(file))
+        said = quick("import", str(file))
+        assert said.code == 2
+        assert said.err.startswith('Docker machine "web" already exists\nhint: docker-machine import --name NEW')
+        assert quick("import", str(file), "--name", "twin").code == 0
+        # Exported once more it still says who has made it.
+        assert quick("export", "twin", "-o", str(tmp_path / "twin.access")).code == 0
+        assert quick("import", str(tmp_path / "twin.access"), "--name=triplet").code == 0
+        assert quick.store.load("triplet").options == {"origin": "fake"}
+        assert quick("url", "triplet").out == quick("url", "web").out
+        said = quick("rm", "-f", "twin", "triplet")
+        assert said.code == 0
+        assert quick("status", "web").out == "Running\n"
+        assert quick("rm", "-y", "web").code == 0
+        assert quick.left == set()
+
+    def test_one_that_does_not_answer(self, quick: Program, elsewhere: dict[str, str], tmp_path: Path) -> None:
+        quick.make("web")
+        file = tmp_path / "web.access"
+        quick("export", "web", "-o", str(file))
+        quick("import", str(file), **elsewhere)
+        quick("rm", "-y", "web")
+        assert quick("status", "web", **elsewhere).out == "Stopped\n"
+        assert quick("ip", "web", **elsewhere).err == "Error getting IP address: Host is not running\n"
+        assert quick("rm", "-y", "web", **elsewhere).code == 0
+
+    def test_through_a_pipe(self, quick: Program, elsewhere: dict[str, str]) -> None:
+        quick.make("web")
+        sealed = quick("export", "web", "-o", "-").out
+        assert quick("import", "-", input=sealed, **elsewhere).code == 0
+        assert quick("status", "web", **elsewhere).out == "Running\n"
+
+    def test_a_file_that_is_there(self, quick: Program, tmp_path: Path) -> None:
+        quick.make("web")
+        file = tmp_path / "thesis.doc"
+        file.write_text("years of work")
+        said = quick("export", "web", "-o", str(file))
+        assert said.code == 2
+        assert said.err.startswith(f"There is already a file '{file}'.\nhint: ")
+        assert file.read_text() == "years of work"
+        assert quick("export", "web", "-f", "-o", str(file)).code == 0
+
+    @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+    def test_an_import_that_was_killed(
+        self, quick: Program, elsewhere: dict[str, str], tmp_path: Path, rounds: Callable[[int, int], int]
+    ) -> None:
+        quick.make("web")
+        file = tmp_path / "web.access"
+        quick("export", "web", "-o", str(file))
+        quick("import", str(file), **elsewhere)
+        store = Store(Path(elsewhere["MACHINE_STORAGE_PATH"]))
+        store.save(store.load("web").with_(ready=None))  # as it is until the last of its files is there
+        (store.load("web").directory / "key.pem").unlink()
+        assert quick("import", str(file), **elsewhere).code == 0
+        assert quick("version", "web", **elsewhere).out == "fake\n"
+        environ = {**quick.environ, **elsewhere}
+        for _ in range(rounds(30, 1)):
+            with subprocess.Popen(quick.argv("import", str(file), "--name=x"), env=environ) as process:
+                time.sleep(random.uniform(0.1, 1.5))
+                process.send_signal(signal.SIGKILL)
+            if "x" in store.names() and store.load("x").ready is not None:
+                assert quick("rm", "-y", "x", **elsewhere).code == 0
+        assert quick("import", str(file), "--name=x", **elsewhere).code == 0
+        assert quick("version", "x", **elsewhere).out == "fake\n"
+
+
+class TestPassphrase:
+    def test_by_file(self, quick: Program, elsewhere: dict[str, str], tmp_path: Path) -> None:
+        quick.make("web")
+        secret = tmp_path / "secret"
+        secret.write_text(f"{PASSPHRASE}\nand what else is there\n")
+        assert quick("export", "web", "-o", str(tmp_path / "f"), "--passphrase-file", str(secret)).code == 0
+        said = quick("import", str(tmp_path / "f"), **elsewhere, PYTEST_MACHINE_PASSPHRASE="another")
+        assert said.code == 2
+        assert said.err.startswith("The passphrase does not open 'f'.\n")
+        assert quick("import", str(tmp_path / "f"), **elsewhere, PYTEST_MACHINE_PASSPHRASE=PASSPHRASE).code == 0
+
+    def test_none(self, quick: Program, tmp_path: Path) -> None:
+        quick.make("web")
+        said = quick("export", "web", "-o", str(tmp_path / "f"))
+        assert said.code == 2
+        assert "hint: --passphrase-file FILE, or the variable PYTEST_MACHINE_PASSPHRASE" in said.err
+        said = quick("export", "web", "-o", str(tmp_path / "f"), PYTEST_MACHINE_PASSPHRASE="")
+        assert said.err.startswith("The variable 'PYTEST_MACHINE_PASSPHRASE' is empty, which is no passphrase.\n")
+        said = quick("export", "web", "-o", str(tmp_path / "f"), "--passphrase-file", str(tmp_path / "nix"))
+        assert said.code == 1
+        assert "No such file" in said.err
+        assert not (tmp_path / "f").exists()
+
+    @pytest.mark.skipif(os.name == "nt", reason="there is no pty")
+    def test_at_a_terminal_twice(self, quick: Program, elsewhere: dict[str, str], tmp_path: Path) -> None:
+        quick.make("web")
+        file = str(tmp_path / "f")
+        shown, code = at_terminal(
+            quick.argv("export", "web", "-o", file),
+            [
+                "Passphrase: ",
+                PASSPHRASE,
+                "confirmation: ",
+                "mistyped",
+                "Passphrase: ",
+                PASSPHRASE,
+                "confirmation: ",
+                PASSPHRASE,
+            ],
+            environ=quick.environ,
+        )
+        assert code == 0, shown
+        assert PASSPHRASE not in shown
+        assert shown.count("Passphrase:") == 2
+        assert shown.count("Repeat for confirmation:") == 2
+        shown, code = at_terminal(
+            quick.argv("import", file, "--name", "twin"), ["Passphrase: ", PASSPHRASE], environ=quick.environ
+        )
+        assert code == 0, shown
+        assert "Repeat" not in shown
+
+
+@pytest.mark.parametrize("argv", [["export", "nix"], ["import", "nix"]])
+@pytest.mark.usefixtures("passphrase")
+def test_nothing_of_that_name(quick: Program, argv: list[str]) -> None:
+    said = quick(*argv)
+    assert said.code == 1
+    assert "nix" in said.err
+
+
+@pytest.mark.usefixtures("passphrase")
+def test_what_is_no_access(quick: Program, tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    file.write_bytes(b"\0\xff something")
+    said = quick("import", str(file))
+    assert (said.code, said.err.splitlines()[0]) == (1, "The file 'f' is none that 'export' makes.")
+    for content in ("", "[]", "{}", '{"version": 2}', '{"version": 1, "machine": {"name": "../a"}, "files": {}}'):
+        file.write_bytes(seal(content.encode(), PASSPHRASE, cost=16))
+        said = quick("import", str(file))
+        assert (said.code, said.err.splitlines()[0]) == (1, "The file 'f' opens, but holds no access.")
+    assert quick.store.names() == []
+
+
+def test_the_imported_are_not_made(quick: Program) -> None:
+    said = quick("create", "-d", "imported", "a")
+    assert said.code == 3
+    assert "hint: docker-machine import FILE" in said.err
