@@ -115,8 +115,10 @@ READY = {
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has none of these shells")
-@pytest.mark.parametrize("name", ["docker-machine", "pytest-machine"])
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize(
+    ("shell", "name"),
+    [("bash", "docker-machine"), ("bash", "pytest-machine"), ("zsh", "pytest-machine"), ("fish", "docker-machine")],
+)
 def test_in_a_real_shell(program: Program, tmp_path: Path, shell: str, name: str) -> None:
     """Somebody types half of it, and the shell hands the whole to the program."""
     if shutil.which(shell) is None:

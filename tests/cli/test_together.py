@@ -151,7 +151,7 @@ class TestUp:
     ) -> None:
         dice = random.Random(4)
         argv = program.argv("up", "-f", str(file))
-        for _ in range(rounds(30, 3)):
+        for _ in range(rounds(30, 1)):
             environ = {**program.environ, "FAKE_DELAY": "0.2"}
             with subprocess.Popen(argv, env=environ, stdout=subprocess.DEVNULL) as process:
                 time.sleep(dice.uniform(0.3, 2.0))
