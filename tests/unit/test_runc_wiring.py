@@ -1,0 +1,63 @@
+"""What counts as a change of a machine's network, and what comes and goes by itself."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pytest_machine.drivers.runc.wiring import parsed
+
+ETH0 = {
+    "ifname": "eth0",
+    "flags": ["BROADCAST", "UP", "LOWER_UP"],
+    "mtu": 1500,
+    "qdisc": "noqueue",
+    "address": "02:74:00:00:00:01",
+    "addr_info": [{"local": "10.0.0.2", "prefixlen": 24, "scope": "global"}],
+}
+DOCKER0 = {"ifname": "docker0", "flags": ["UP"], "mtu": 1500, "qdisc": "noqueue", "address": "02:42", "addr_info": []}
+KERNEL = {"dst": "fe80::/64", "dev": "eth0", "protocol": "kernel"}
+BLACKHOLE = {"type": "blackhole", "dst": "2001:db8::/32", "dev": "lo", "protocol": "boot"}
+QUEUE = {"kind": "noqueue", "dev": "eth0", "root": True, "refcnt": 2}
+
+
+def facts(**said: object) -> dict[str, str]:
+    """Return the facts of a machine that answers this; underscores are blanks in what it was asked."""
+    none: list[object] = []
+    answers = {"routes -4": none, "routes -6": none, "rules -4": none, "rules -6": none, "neighbours": none}
+    answers |= {"links": [ETH0, DOCKER0], "queues": [QUEUE]}
+    texts = {name: json.dumps(answer) for name, answer in answers.items()} | {"policies": "\n", "transforms": ""}
+    texts |= {n.replace("_", " -"): s if isinstance(s, str) else json.dumps(s) for n, s in said.items()}
+    return dict(parsed(texts))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param({"links": [ETH0, DOCKER0 | {"flags": ["NO-CARRIER"]}]}, id="the bridge goes down"),
+        pytest.param({"links": [ETH0 | {"flags": ["BROADCAST", "UP"]}, DOCKER0]}, id="a carrier"),
+        pytest.param({"routes_6": [KERNEL]}, id="a route of the kernel's"),
+        pytest.param({"queues": [QUEUE | {"refcnt": 9}]}, id="a count"),
+        pytest.param({"routes_4": ""}, id="no answer"),
+    ],
+)
+def test_what_comes_and_goes_by_itself(said: dict[str, object]) -> None:
+    assert facts(**said) == facts()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param({"links": [ETH0 | {"flags": ["BROADCAST", "PROMISC", "UP"]}, DOCKER0]}, id="a flag"),
+        pytest.param({"links": [ETH0 | {"txqlen": 7}, DOCKER0]}, id="the length of a queue"),
+        pytest.param({"links": [ETH0 | {"ifalias": "mine"}, DOCKER0]}, id="another name"),
+        pytest.param({"routes_6": [BLACKHOLE]}, id="a route of IPv6"),
+        pytest.param({"neighbours": [{"dst": "10.0.0.9", "dev": "eth0", "lladdr": "02:00"}]}, id="a neighbour"),
+        pytest.param({"queues": [QUEUE, {"kind": "ingress", "dev": "eth0", "parent": "ffff:fff1"}]}, id="a queue"),
+        pytest.param({"queues": [{"kind": "tbf", "dev": "eth0", "options": {"rate": 9}}]}, id="a limit"),
+        pytest.param({"policies": "src 10.1.1.1/32 dst 10.1.1.2/32 \n\tdir out action block"}, id="an IPsec policy"),
+    ],
+)
+def test_what_somebody_did(said: dict[str, object]) -> None:
+    assert facts(**said) != facts()
