@@ -118,12 +118,15 @@ def times(events: Iterable[Event]) -> dict[str, float]:
     """
     known = list(events)
     total = dict.fromkeys((*PHASES, "tests"), 0.0)
-    tests: dict[tuple[str, str, float], tuple[Event, set[str]]] = {}
+    tests: dict[tuple[str, str, str], tuple[Event, set[str]]] = {}
     for event in known:
         if event.kind in PHASES:
             total[event.kind] += event.seconds
         elif event.kind == "test":
-            tests.setdefault((event.worker, event.text, event.begun), (event, set()))[1].add(event.machine)
+            # A test may be run again, and may get its machines one after the other.
+            run = (event.worker, event.text, event.detail.get("run", str(event.begun)))
+            first, machines = tests.get(run, (event, set()))
+            tests[run] = (min(first, event, key=lambda each: each.begun), machines | {event.machine})
     for event, machines in tests.values():
         total["tests"] += sum(b - a for a, b in pieces(event, (each for each in known if each.machine in machines)))
     return total

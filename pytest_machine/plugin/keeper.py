@@ -22,7 +22,7 @@ import pytest
 
 from pytest_machine import kept
 from pytest_machine.errors import MachineError, StoreError
-from pytest_machine.model import Record, Spec, new_id
+from pytest_machine.model import Id, Record, Spec, new_id
 
 from .choice import Choice
 from .matrix import Matrix
@@ -250,6 +250,10 @@ class Keeper:
                 self._sweep(run)
                 self.journal.gather(run.directory)
                 self.kept = kept.among([*run.stores, *self._shelved(run)])
+                known = {event.machine for event in self.journal.events if event.kind == "kept"}
+                for each in self.kept:
+                    if each.record.id not in known:  # what several processes shared, none of them has let go of
+                        self.journal.note("kept", each.record, time.time(), text=each.because)
         finally:
             self._run = None
             self._labs.clear()
@@ -281,10 +285,15 @@ class Keeper:
     def _sweep(self, run: Run) -> None:
         from pytest_machine import reaper
 
+        records = {record.id: record for store in run.stores for record in store.records()}
         if any(store.names() for store in run.stores):
+            begun = time.time()
             # What takes longer, or is being made by somebody who does not let go, is left to the reaper.
             found = reaper.sweep(run.stores, self.choice.registry, "the run has ended", timeout=_PATIENCE)
             self.tally.left += [each.name for each in found if each.kind == "machine" and each.error]
+            for each in found:
+                if each.id in records and each.doomed and not each.error:
+                    self.journal.note("destroying", records[Id(each.id)], begun)
 
     def _begin(self) -> Run:
         from pytest_machine import reaper

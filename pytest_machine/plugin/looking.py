@@ -84,8 +84,10 @@ class Looking:
         finally:
             self._test = ""
             outcome = item.stash.get(_OUTCOME, "passed")
+            detail = {"outcome": outcome, "run": f"{begun:.6f}"}
             for use in used.of(item):
-                self._journal.note("test", use.machine.record, begun, text=item.nodeid, detail={"outcome": outcome})
+                since = max(begun, use.since)
+                self._journal.note("test", use.machine.record, since, text=item.nodeid, detail=detail)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -142,7 +144,11 @@ class Looking:
         if fatal and report.passed:
             report.outcome = "failed"
             report.longrepr = "\n".join(
-                ["The test passed, but something befell its machines that fail_on= names.", *(f"  {f}" for f in fatal)]
+                [
+                    "The test passed, but something befell its machines that fail_on= names.",
+                    *(f"  {each}" for each in fatal),
+                    "hint: look into it: --machine-keep=failed; if it may happen, leave it out of fail_on=",
+                ]
             )
 
     def _show(self, item: pytest.Item, report: pytest.TestReport, machines: Sequence[Machine]) -> None:

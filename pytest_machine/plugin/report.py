@@ -50,7 +50,7 @@ class Report:
                 found = [self._keeper.kind(self._keeper.choice.spec(one)) for one in levels.asked(item)]
             except MachineError as error:
                 found = [error.message]
-            kinds += [kind for kind in found if kind not in kinds]
+            kinds += [kind for kind in dict.fromkeys(found) if kind not in kinds]
         return [f"machine: {kind}" for kind in kinds]
 
     @pytest.hookimpl(optionalhook=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,13 +26,16 @@ class Use:
 
     machine: Machine
     asked: Asked
+    since: float
+    """Since when: Unix time, seconds. What a test waited for it before is not its time."""
 
 
 def note(node: Node, machines: Iterable[Machine], asked: Iterable[Asked]) -> None:
     """Note that a test, or a wider scope's fixtures, got these machines."""
     known = node.stash.setdefault(_USED, {})
+    now = time.time()
     for machine, one in zip(machines, asked, strict=True):
-        known[machine.id] = Use(machine, one)
+        known[machine.id] = Use(machine, one, now)
 
 
 def of(item: pytest.Item) -> list[Use]:

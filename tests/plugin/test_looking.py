@@ -182,6 +182,7 @@ def test_incidents(run: Run) -> None:
         [
             "The test passed, but something befell its machines that fail_on= names.",
             "  'machine': oom: Killed process 7 (java)",
+            "hint: look into it: --machine-keep=failed; if it may happen, leave it out of fail_on=",
             "*machine 'machine': incidents*",
             "*= machines =*",
             "'machine': oom: Killed process 7 (java)",

@@ -79,6 +79,11 @@ def test_header_and_section(run: Run) -> None:
             "none is left",
         ]
     )
+    assert [line for line in result.stdout.lines if line.startswith("machine: ")] == [
+        "machine: fake (privileged), image one",
+        "machine: fake (privileged), image two",
+        "machine: fake (privileged), image fake",
+    ]
 
 
 def test_failed_creation_is_told_without_a_traceback(run: Run) -> None:

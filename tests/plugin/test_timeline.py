@@ -44,6 +44,12 @@ def test_a_tests_time_is_without_its_machines() -> None:
     assert times(LIFE[:6]) == {"creating": 2, "waiting": 1, "resetting": 1, "destroying": 1, "tests": 5}
 
 
+def test_a_test_that_gets_its_machines_one_after_the_other_counts_once() -> None:
+    both = [event("test", 0, 4, "a", text="t", run="0"), event("test", 2, 4, "b", text="t", run="0")]
+    again = event("test", 5, 6, "a", text="t", run="5")
+    assert times([*both, again])["tests"] == times([*both[::-1], again])["tests"] == 5
+
+
 def test_a_test_with_two_machines_counts_once() -> None:
     both = [event("test", 0, 4, machine, text="t") for machine in ("a", "b")]
     assert times(both)["tests"] == 4
@@ -117,6 +123,26 @@ def test_of_a_run(inner: pytest.Pytester, arguments: tuple[str, ...]) -> None:
     made = int(re.search(r"<dt>machines</dt><dd>(\d+)<", text)[1])  # type: ignore[index]
     assert text.count(">destroyed</td>") == made
     assert ("gw" in text) == bool(arguments)
+
+
+SHARED = """
+import pytest, time
+@pytest.mark.machine("one", reuse="session")
+@pytest.mark.parametrize("x", range(4))
+def test_shared(machine, x): time.sleep(0.5)
+"""
+
+
+def test_a_machine_that_workers_share_has_one_test_at_a_time_and_an_end(inner: pytest.Pytester) -> None:
+    """What a worker waited for its turn is not its test's time, and what the controller destroyed is destroyed."""
+    inner.makepyfile(SHARED)
+    result = inner.runpytest_subprocess("-n2", "--machine-timeline=t.html")
+    result.assert_outcomes(passed=4)
+    text = (inner.path / "t.html").read_text("utf-8")
+    assert text.count(">destroyed</td>") == 1
+    tests = float(re.search(r"tests (\d+[.]\d) s", result.stdout.str())[1])  # type: ignore[index]
+    first_to_last = float(re.search(r"<dt>first to last</dt><dd>(\d+[.]\d+) s<", text)[1])  # type: ignore[index]
+    assert 2.0 <= tests <= first_to_last
 
 
 def test_in_a_browser(inner: pytest.Pytester) -> None:
