@@ -291,7 +291,7 @@ def load(record: Record) -> None:
     for source in preloads.sources(loaded(record)):
         try:
             with source.stream() as archive:
-                engine.load(record.address, certs=record.directory, archive=archive)
+                engine.load(record.address, certs=record.directory, archive=archive, name=source.asked)
         except OSError as error:
             raise DriverError(
                 f"The images of '{source.asked}' could not be loaded into the machine '{record.name}'.",

@@ -70,10 +70,11 @@ def client(address: Address, *, certs: Path, timeout: float = 60) -> docker.Dock
     return found
 
 
-def load(address: Address, *, certs: Path, archive: Iterable[bytes], timeout: float = 600) -> list[str]:
+def load(address: Address, *, certs: Path, archive: Iterable[bytes], name: str, timeout: float = 600) -> list[str]:
     """Load an archive of ``docker save`` into the daemon, packed or not; return what it says it has loaded.
 
-    Raises `DriverError` when it is no such archive. `timeout` is how long one answer may take, in seconds.
+    Raises `DriverError` when it is no such archive, and calls it `name` then. `timeout` is how long one answer may
+    take, in seconds.
     """
     connection = _Connection(address, certs=certs, timeout=timeout)
     try:
@@ -87,7 +88,7 @@ def load(address: Address, *, certs: Path, archive: Iterable[bytes], timeout: fl
     wrong = [str(one.get("error") or one.get("message")) for one in said if "error" in one or response.status >= 300]
     if wrong or response.status >= http.HTTPStatus.MULTIPLE_CHOICES:
         raise DriverError(
-            "Docker could not load the images.",
+            f"Docker could not load the images of '{name}'.",
             facts={"reason": wrong[0] if wrong else f"HTTP {response.status}"},
             hint="make the archive with: docker save -o image.tar IMAGE",
         )

@@ -128,7 +128,7 @@ class Judge:
 
 def _old_enough(thing: Record | Network, judged: Verdict, *, older_than: float, now: float) -> Verdict:
     if judged.doomed and now - thing.created < older_than:
-        return Verdict(f"{judged.why}, but it is younger than that", doomed=False)
+        return Verdict(f"{judged.why}, but it is younger than --older-than says", doomed=False)
     return judged
 
 

@@ -24,14 +24,18 @@ PHASES = ("creating", "waiting", "resetting", "destroying")
 """What takes time besides tests, in the order of a machine's life."""
 
 
+# Seconds.
+_MOMENT = 0.05
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One stretch of one machine's life."""
 
     kind: str
-    """One of `PHASES`, or ``test``, ``failed`` (to be made), ``kept``, ``incident``."""
+    """One of `PHASES`, or ``test``, ``failed`` (to be made), ``kept``, ``incident``; ``queueing`` is no machine's."""
     machine: str
-    """Its id."""
+    """Its id; empty while a test waits for its turn at one, or for memory to make one."""
     name: str
     begun: float
     """Unix time, seconds."""
@@ -71,16 +75,25 @@ class Journal:
         detail: Mapping[str, str] | None = None,
     ) -> None:
         """Note an event; without an end, it ends now."""
-        event = Event(
-            kind=kind,
-            machine=record.id,
-            name=record.name,
-            begun=begun,
-            ended=time.time() if ended is None else ended,
-            text=text,
-            worker=self._worker,
-            detail={"driver": record.driver, **(detail or {})},
+        self._add(
+            Event(
+                kind=kind,
+                machine=record.id,
+                name=record.name,
+                begun=begun,
+                ended=time.time() if ended is None else ended,
+                text=text,
+                worker=self._worker,
+                detail={"driver": record.driver, **(detail or {})},
+            )
         )
+
+    def queued(self, begun: float) -> None:
+        """Note that a test has waited until now for others to let go of what it wants; a moment is not worth a line."""
+        if (now := time.time()) - begun >= _MOMENT:
+            self._add(Event(kind="queueing", machine="", name="", begun=begun, ended=now, worker=self._worker))
+
+    def _add(self, event: Event) -> None:
         self.events.append(event)
         if self._file is not None:
             with contextlib.suppress(OSError), self._file.open("a", encoding="utf-8") as stream:
@@ -112,7 +125,7 @@ Stretch = tuple[float, float]
 
 
 def times(events: Iterable[Event]) -> dict[str, float]:
-    """Return seconds by phase, and ``tests``: summed over all machines, but each test once however many it uses.
+    """Return seconds by phase, ``queueing`` if any, and ``tests``: summed over all machines, but each test once however many it uses.
 
     What a test waited for its machines is not the test's time.
     """
@@ -122,6 +135,8 @@ def times(events: Iterable[Event]) -> dict[str, float]:
     for event in known:
         if event.kind in PHASES:
             total[event.kind] += event.seconds
+        elif event.kind == "queueing":
+            total[event.kind] = total.get(event.kind, 0.0) + event.seconds
         elif event.kind == "test":
             # A test may be run again, and may get its machines one after the other.
             run = (event.worker, event.text, event.detail.get("run", str(event.begun)))

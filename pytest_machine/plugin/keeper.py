@@ -188,7 +188,9 @@ class Keeper:
                 cleared.append(True)
                 self.turns.clear_shelf(everything=True)
 
+        asked = time.time()
         with self.ledger.admitted(footprints, lab.store.path, tell=self.notices.say, waiting=make_room):
+            self.journal.queued(asked)
             yield
 
     def footprints(self, specs: Sequence[Spec]) -> dict[str, int]:

@@ -46,7 +46,7 @@ _OPTIONS = {
     "artifacts": ("DIR", "write what is found in machines of failed tests, and the files of logs=, to this directory"),
     "timeline": ("FILE", "write a page that shows the life of every machine, such as machines.html"),
 }
-_FLAGS = {"offline": "never download anything: images that are not here are an error"}
+_FLAGS = {"offline": "never ask the network for anything: what needs an image that is not here cannot be made"}
 
 
 def add(parser: pytest.Parser) -> None:

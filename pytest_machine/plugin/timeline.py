@@ -30,7 +30,7 @@ def page(events: Iterable[Event]) -> str:
     """Return the whole page."""
     known = sorted(events, key=lambda event: event.begun)
     lives = _by_machine(known)
-    body = _chart(lives, known) if known else "<p>No machine was made.</p>"
+    body = _chart(lives, known) if lives else "<p>No machine was made.</p>"
     return f"""\
 <!doctype html>
 <html lang="en">
@@ -61,7 +61,8 @@ def page(events: Iterable[Event]) -> str:
 def _by_machine(events: Sequence[Event]) -> dict[str, list[Event]]:
     found: dict[str, list[Event]] = {}
     for event in events:
-        found.setdefault(event.machine, []).append(event)
+        if event.machine:
+            found.setdefault(event.machine, []).append(event)
     return found
 
 

@@ -60,8 +60,10 @@ class Shared:
         `resets` says of each machine by name whether it is to be as new. What could not be made is not tried again in
         this run: the other tests, and the other processes, hear why.
         """
+        asked = time.time()
         with self._keeper.ledger.resting():
             self._turn.acquire(poll_interval=_POLL)
+        self._keeper.journal.queued(asked)
         if self._keeper.withdrew(self.store.records()):
             self._turn.release()
             return None

@@ -143,6 +143,7 @@ def test_a_machine_that_workers_share_has_one_test_at_a_time_and_an_end(inner: p
     tests = float(re.search(r"tests (\d+[.]\d) s", result.stdout.str())[1])  # type: ignore[index]
     first_to_last = float(re.search(r"<dt>first to last</dt><dd>(\d+[.]\d+) s<", text)[1])  # type: ignore[index]
     assert 2.0 <= tests <= first_to_last
+    assert float(re.search(r"queueing (\d+[.]\d) s", result.stdout.str())[1]) > 0.4  # type: ignore[index]
 
 
 def test_in_a_browser(inner: pytest.Pytester) -> None:
