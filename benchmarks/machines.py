@@ -198,15 +198,19 @@ def time_tests(folder: Path, source: str, *arguments: str) -> list[tuple[str, fl
     return [(when, float(seconds)) for when, seconds in map(str.split, lines)]
 
 
-def resets(rounds: int, folder: Path, create: list[float]) -> None:
-    """Compare making a machine as new with making a new one."""
+def resets(rounds: int, folder: Path) -> None:
+    """Compare making a machine as new, whose engine was used, with making a new one."""
+    create: list[float] = []
     untouched: list[float] = []
     touched: list[float] = []
-    with Lab(store=Store(folder), registry=Registry()) as lab:
+    with Lab(store=Store(folder / "reset"), registry=Registry()) as lab:
         (machine,) = lab.create(SPEC)
         machine.note()
-        for _ in range(rounds):
+        for number in range(rounds):
+            create.append(time_machines(1, folder / f"create-{number}")[0])
             for dirt, times in (("true", untouched), ("touch /etc/mine", touched)):
+                machine.docker.volumes.create("mine")
+                machine.docker.networks.create("mine")
                 machine.run("sh", "-c", dirt)
                 begun = time.perf_counter()
                 machine.reset()
@@ -257,7 +261,7 @@ def measure(chosen: argparse.Namespace, folder: Path) -> None:
         destroy.append(ended)
     show("create to first TLS answer ÷ bare dockerd to API", create, one_bare, 1.6)
     show("destroy ÷ create", destroy, create, 0.25)
-    resets(chosen.rounds, folder / "resets", create)
+    resets(chosen.rounds, folder / "resets")
     many_bare, many = [], []
     for number in range(chosen.rounds):
         many_bare.append(time_bare(chosen.parallel))

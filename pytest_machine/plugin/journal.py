@@ -125,9 +125,10 @@ Stretch = tuple[float, float]
 
 
 def times(events: Iterable[Event]) -> dict[str, float]:
-    """Return seconds by phase, ``queueing`` if any, and ``tests``: summed over all machines, but each test once however many it uses.
+    """Return seconds by phase, ``queueing`` if any, and ``tests``.
 
-    What a test waited for its machines is not the test's time.
+    Summed over all machines, but each test once however many it uses. What a test waited for its machines is not the
+    test's time.
     """
     known = list(events)
     total = dict.fromkeys((*PHASES, "tests"), 0.0)

@@ -187,7 +187,7 @@ def _tables(lives: dict[str, list[Event]], events: Sequence[Event]) -> str:
     heads = ("machine", "driver", "ready after", "tests", "in tests", "reset", "destroyed in", "in the end")
     head = "".join(f'<th scope="col"{" class=number" if 1 < i < 7 else ""}>{each}</th>' for i, each in enumerate(heads))
     said = [
-        f'<tr><th scope="row">{escape(event.name)}</th><td>{_seconds(event.ended - events[0].begun)}</td>'
+        f'<tr><th scope="row">{escape(event.name)}</th>{_cell(event.ended - events[0].begun)}'
         f"<td>{escape(event.text)}</td></tr>"
         for event in events
         if event.kind in ("incident", "failed", "kept")
@@ -199,7 +199,7 @@ def _tables(lives: dict[str, list[Event]], events: Sequence[Event]) -> str:
     if said:
         found += (
             '<section aria-labelledby="befell"><h2 id="befell">What befell them</h2><div class="scroll"><table><thead>'
-            '<tr><th scope="col">machine</th><th scope="col">after</th><th scope="col">what</th></tr></thead><tbody>\n'
+            '<tr><th scope="col">machine</th><th scope="col" class=number>after</th><th scope="col">what</th></tr></thead><tbody>\n'
             + "\n".join(said)
             + "\n</tbody></table></div></section>"
         )
