@@ -199,9 +199,8 @@ def _tables(lives: dict[str, list[Event]], events: Sequence[Event]) -> str:
     if said:
         found += (
             '<section aria-labelledby="befell"><h2 id="befell">What befell them</h2><div class="scroll"><table><thead>'
-            '<tr><th scope="col">machine</th><th scope="col" class=number>after</th><th scope="col">what</th></tr></thead><tbody>\n'
-            + "\n".join(said)
-            + "\n</tbody></table></div></section>"
+            '<tr><th scope="col">machine</th><th scope="col" class=number>after</th>'
+            '<th scope="col">what</th></tr></thead><tbody>\n' + "\n".join(said) + "\n</tbody></table></div></section>"
         )
     return found
 

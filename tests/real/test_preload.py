@@ -205,9 +205,9 @@ def test_ten_at_once_make_it_once(tmp_path: Path, lab: Lab, monkeypatch: pytest.
     load = engine.load
     loads: list[Address] = []
 
-    def count(address: Address, *, certs: Path, archive: Iterable[bytes]) -> list[str]:
+    def count(address: Address, *, certs: Path, archive: Iterable[bytes], name: str) -> list[str]:
         loads.append(address)
-        return load(address, certs=certs, archive=archive)
+        return load(address, certs=certs, archive=archive, name=name)
 
     monkeypatch.setattr(engine, "load", count)
     before = {one.name for one in preloads.preloads()}

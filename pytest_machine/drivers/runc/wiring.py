@@ -98,7 +98,7 @@ def _routes(family: str, routes: list[dict[str, object]]) -> Iterator[tuple[str,
 
 def _link(link: dict[str, object]) -> str:
     flags = frozenset(map(str, link["flags"])) - _OWN_FLAGS  # type: ignore[call-overload]  # ip's JSON
-    keys = _LINK
+    keys: tuple[str, ...] = _LINK
     if link["ifname"] == "docker0":  # it goes down with its last container
         flags, keys = flags - {"UP"}, tuple(key for key in keys if key not in ("master", "qdisc"))
     addresses = sorted(f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"] if a["scope"] != "link")  # type: ignore[attr-defined]
