@@ -79,10 +79,13 @@ def test_process_time(
         subprocess.run([sys.executable, *argv], env=environ, stdout=subprocess.DEVNULL, check=True)
         return _spent() - before
 
-    count = rounds(40, 3)
-    ours = min(took("-m", "pytest_machine", *argv) for _ in range(count))
-    alone = min(took("-c", "import click") for _ in range(count))
-    assert ours <= (0.15 if FULL else 3 * alone)
+    ours, alone = [], []
+    for _ in range(rounds(40, 15)):
+        ours.append(took("-m", "pytest_machine", *argv))
+        alone.append(took("-c", "import click"))
+        if min(ours) <= (0.15 if FULL else 3 * min(alone)):
+            return
+    raise AssertionError(f"{min(ours) * 1000:.0f} ms at least, of which click takes {min(alone) * 1000:.0f}")
 
 
 def _spent() -> float:
