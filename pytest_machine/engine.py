@@ -9,7 +9,6 @@ import contextlib
 import http.client
 import json
 import os
-import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,33 +16,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from . import endpoint
 from .errors import DriverError
+from .knock import context
+from .knock import ping as ping  # noqa: PLC0414  # others ask for it here
 from .model import Address
-from .waiting import NotYet
 
 if TYPE_CHECKING:
     import docker
-
-
-def ping(address: Address, *, certs: Path, timeout: float = 5) -> str:
-    """Return the API version of the daemon, once it answers over mutual TLS; raises `NotYet` or `OSError` until then.
-
-    `certs` is a directory with ``ca.pem``, ``cert.pem`` and ``key.pem``; the server must be whom that authority says,
-    at that address. `timeout` bounds each step, in seconds.
-    """
-    # By hand, because docker-py costs half a second to import, and this is asked in a hurry and often.
-    connection = _Connection(address, certs=certs, timeout=timeout)
-    try:
-        connection.request("GET", "/_ping")
-        response = connection.getresponse()
-        body = response.read(200)
-    except http.client.HTTPException as error:
-        raise NotYet(f"{type(error).__name__}: {error}") from error
-    finally:
-        connection.close()
-    if response.status != http.HTTPStatus.OK:
-        raise NotYet(f"HTTP {response.status}: {body.decode(errors='replace')}")
-    # Daemons before API 1.25 name their version elsewhere; none of them is old enough to be refused for it.
-    return response.headers.get("Api-Version") or "1.24"
 
 
 def client(address: Address, *, certs: Path, timeout: float = 60) -> docker.DockerClient:
@@ -155,16 +133,7 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         """Connect, and know who answers before a word is said."""
         super().connect()
-        self.sock = _context(self._certs).wrap_socket(self.sock, server_hostname=self.host)
-
-
-def _context(certs: Path) -> ssl.SSLContext:
-    # Not `create_default_context`: that is as strict since Python 3.13 as Docker Machine's older authorities are not.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_verify_locations(cafile=certs / "ca.pem")
-    context.load_cert_chain(certs / "cert.pem", certs / "key.pem")
-    return context
+        self.sock = context(self._certs).wrap_socket(self.sock, server_hostname=self.host)
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -107,7 +107,7 @@ def _renew(machine: Noted, *, unless_young: bool = False) -> bool:
 
 
 def _answer(machine: Noted, address: Address) -> None:
-    from pytest_machine.engine import ping
+    from pytest_machine.knock import ping
     from pytest_machine.waiting import NotYet
 
     from . import noted
