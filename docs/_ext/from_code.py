@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 from docutils import nodes
@@ -56,7 +57,8 @@ def _default(option: Option) -> str:
 def commands(command: click.Command, path: str = PROGRAM) -> Iterator[tuple[str, str]]:
     """Return (words, help text) of a command and of all below it."""
     context = click.Context(command, info_name=path, max_content_width=100, terminal_width=100)
-    yield path, command.get_help(context)
+    # Where machines are kept is shown as it is here, and this page is read elsewhere.
+    yield path, command.get_help(context).replace(str(Path.home()), "~")
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             below = command.get_command(context, name)
