@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from pytest_machine.certs import Authority
-from pytest_machine.engine import client, covering, ping
+from pytest_machine.engine import client, covering, ping, told
 from pytest_machine.model import Address
 from pytest_machine.waiting import NotYet
 
@@ -27,6 +27,7 @@ class Daemon(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
     api = "1.41"
+    swarm: dict[str, object] | None = None
     status = HTTPStatus.OK
 
     def __init__(self, authority: Authority, directory: Path, host: str) -> None:
@@ -59,7 +60,11 @@ class Answers(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.paths.append(self.path)
-        body = json.dumps({"ApiVersion": self.server.api}).encode() if "version" in self.path else b"OK"
+        body = (
+            json.dumps({"ApiVersion": self.server.api, "Version": "28"}).encode() if "version" in self.path else b"OK"
+        )
+        if "info" in self.path:
+            body = json.dumps({"Swarm": self.server.swarm}).encode()
         self.send_response(self.server.status)
         self.send_header("Api-Version", self.server.api)
         self.send_header("Content-Type", "application/json")
@@ -182,3 +187,22 @@ def test_variables_that_overlap_end_in_any_order(order: tuple[int, ...], monkeyp
             shown |= layers[one]
         assert {name: os.environ[name] for name in shown} == shown
         assert ("DOCKER_CERT_PATH" in os.environ) == ("DOCKER_CERT_PATH" in shown)
+
+
+@pytest.mark.parametrize(
+    ("swarm", "role"),
+    [
+        (None, ""),
+        ({"LocalNodeState": "inactive"}, ""),
+        ({"LocalNodeState": "active", "ControlAvailable": True}, "manager"),
+        ({"LocalNodeState": "active", "ControlAvailable": False}, "worker"),
+        ({"LocalNodeState": "pending"}, "pending"),
+    ],
+)
+def test_what_a_daemon_is_in_a_swarm(
+    daemon: Daemon, authority: Authority, swarm: dict[str, object] | None, role: str
+) -> None:
+    daemon.swarm = swarm
+    assert told(Address(ip="127.0.0.1", engine_port=daemon.server_port), certs=authority.directory) == ("28", role)
+    daemon.stop()
+    assert told(Address(ip="127.0.0.1", engine_port=daemon.server_port), certs=authority.directory) == ("", "")
