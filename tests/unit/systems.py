@@ -78,7 +78,7 @@ def facts(system: str, **changes: object) -> Facts:
     release, manager = OS_RELEASE[system]
     engine = "engine=Docker version 24.0.9, build x\n" if system in ("flatcar", "boot2docker") else ""
     found = read(f"arch=x86_64\nmanager={manager}\nroot=yes\n{engine}os-release=\n{release}")
-    return Facts(**{**{name: getattr(found, name) for name in Facts.__slots__}, **changes})  # type: ignore[arg-type]
+    return Facts(**{**{name: getattr(found, name) for name in Facts.__slots__}, **changes})
 
 
 def unit(system: str) -> str:
