@@ -335,7 +335,7 @@ def gone(pid: int) -> None:
 @needs_sshd
 def test_an_idle_master_ends_by_itself(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a test run that was killed leaves none behind."""
-    monkeypatch.setattr(ssh, "_PERSIST", 1)
+    monkeypatch.setattr(ssh, "_PERSIST", 3)  # long enough to be asked for its pid
     connection = sshd.connection()
     connection.run("true")
     pid = master_pid(connection)
