@@ -69,7 +69,8 @@ MAJOR, MINOR = _root_device() if sys.platform == "linux" else (0, 0)
 OUR_PID = os.getpid()
 SYSCTLS = (
     "kernel/core_pattern", "kernel/panic", "kernel/threads-max", "kernel/randomize_va_space",
-    "vm/swappiness", "vm/overcommit_memory", "fs/file-max", "net/core/somaxconn",
+    "vm/swappiness", "vm/overcommit_memory", "fs/file-max", "net/core/somaxconn", "debug/exception-trace",
+    "abi/vsyscall32",
 )  # fmt: skip
 
 ATTACKS = [
@@ -124,7 +125,20 @@ ATTACKS = [
     ),
     Attack("sysfs", f"mount -o remount,rw /sys; {_set_again('/sys/kernel/mm/transparent_hugepage/defrag')}"),
     Attack("sysfs, mounted anew", "mount -t sysfs s /mnt && echo 0 >/mnt/kernel/mm/ksm/run"),
-    Attack("power", "echo on >/sys/power/state; test -w /sys/power/state", needs="/sys/power/state"),
+    Attack("power", "echo on >/sys/power/state; test -w /sys/power/state", needs="/sys/power/state", direct=True),
+    Attack(
+        "a module's parameter",
+        _set_again("/sys/module/firmware_class/parameters/path"),
+        needs="/sys/module/firmware_class/parameters/path",
+        direct=True,
+    ),
+    Attack(
+        "switch a processor on",  # which it is
+        "echo 1 >/sys/devices/system/cpu/cpu1/online",
+        needs="/sys/devices/system/cpu/cpu1/online",
+        direct=True,
+    ),
+    Attack("look for devices", "echo 1 >/sys/bus/cpu/drivers_autoprobe", needs="/sys/bus/cpu", direct=True),
     *(
         Attack(f"release_agent of {name}", f"mount -t cgroup -o {name} x /mnt && echo /x >/mnt/release_agent")
         for name in ("memory", "pids", "rdma", "none,name=new")

@@ -52,8 +52,11 @@ _CAPABILITIES = (  # in the order of their bits, see capabilities(7)
 )  # fmt: skip
 
 _MASKED = ("/proc/kcore", "/proc/keys", "/proc/kmsg", "/proc/latency_stats", "/proc/sched_debug", "/proc/timer_list")
-_READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sysrq-trigger", "/proc/sys/kernel", "/proc/sys/vm",
-              "/proc/sys/fs", "/proc/sys/dev", "/sys/kernel", "/sys/firmware")  # fmt: skip
+# All of /proc/sys but `net`, which is the network namespace's own; and /sys, whose levers (modules' parameters, the
+# processors, sleep, devices' drivers) are the host's. The control groups are a mount of their own there, and stay.
+_READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sysrq-trigger", "/proc/sys/abi", "/proc/sys/crypto",
+              "/proc/sys/debug", "/proc/sys/dev", "/proc/sys/fs", "/proc/sys/kernel", "/proc/sys/sunrpc",
+              "/proc/sys/user", "/proc/sys/vm", "/sys")  # fmt: skip
 
 # Without a user namespace a block device's node is all that `mount` needs to show the host's own disk again: groups'
 # device rules count for those who open it, and somebody has it open. The type is in the mode's S_IFMT bits.
