@@ -16,23 +16,18 @@ if TYPE_CHECKING:
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-class Age(click.ParamType[float]):
-    """Seconds, written ``90``, ``30m``, ``2h`` or ``7d``."""
-
-    name = "age"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the seconds."""
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value))
-        if match is None:
-            self.fail(f"'{value}' is no age; write 90, 30m, 2h or 7d.", param, ctx)
-        return float(match[1]) * _UNITS[match[2] or "s"]
+def _age(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    """Return the seconds of an age, written ``90``, ``30m``, ``2h`` or ``7d``."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", value)
+    if match is None:
+        raise click.BadParameter(f"'{value}' is no age; write 90, 30m, 2h or 7d.", ctx, param)
+    return float(match[1]) * _UNITS[match[2] or "s"]
 
 
 @click.command(cls=HelpfulCommand)
 @click.option("--dry-run", is_flag=True, help="Say what would go; destroy nothing.")
 @click.option(
-    "--older-than", type=Age(), default=0.0, metavar="AGE", help="Only what was made longer ago: 30m, 2h, 7d."
+    "--older-than", callback=_age, default="0", metavar="AGE", help="Only what was made longer ago: 30m, 2h, 7d."
 )
 @click.option(
     "--all",

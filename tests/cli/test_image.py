@@ -46,8 +46,9 @@ def test_errors_are_a_sentence_and_an_exit_code() -> None:
         (["image", "rm"], "No image was named."),
         (["image", "build", "potato"], "There is no machine image 'potato'.\n  images  'bookworm'"),
     ):
-        shown = CliRunner().invoke(main, argv)
-        assert shown.exit_code == 2
+        program = [sys.executable, "-m", "pytest_machine", *argv]
+        shown = subprocess.run(program, capture_output=True, text=True, check=False)
+        assert shown.returncode == 2
         assert words in shown.stderr
         assert shown.stdout == ""
 

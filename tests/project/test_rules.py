@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 import subprocess
 import sys
@@ -100,3 +101,12 @@ def test_no_room_is_forgotten_where_pytest_is_forbidden() -> None:
     assert {
         f"pytest_machine.{room}" for room in there - {"__init__", "__main__", "__pycache__", "plugin", "testing"}
     } == {*contract["source_modules"]}
+
+
+def test_the_oldest_dependencies_are_those_that_are_tried() -> None:
+    """What `tox -e lowest` installs is what the package says that it can live with."""
+    said = tomllib.loads((TOP / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(TOP / "tox.ini", "utf-8")
+    tried = tox["testenv:lowest"]["deps"].split()
+    assert [name.replace("==", ">=") for name in tried] == said
