@@ -7,6 +7,7 @@ in its own way what was wrong.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 
@@ -97,7 +98,7 @@ def _count(value: object) -> object:
 
 
 def _number(value: object) -> object:
-    if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
         return value
     raise Wrong("it takes a number greater than 0", example=1.5, optional=True)
 

@@ -5,7 +5,9 @@ not. Here a driver answers five questions; what only some can do is a protocol o
 ``isinstance``. There is no base class and no method that only says "unsupported".
 
 A driver is a frozen dataclass whose fields are its options (see `pytest_machine.options`). It remembers nothing: all
-that it needs to know of a machine is in the `Record` or in the tags that it put on whatever it made.
+that it needs to know of a machine is in the `Record` or in the tags that it put on whatever it made. It is also made
+of a record's options to destroy a machine, long after files and images that they name are gone: what depends on the
+world is for `Driver.check` to refuse, not for the making of the driver.
 """
 
 from __future__ import annotations
@@ -30,7 +32,10 @@ class Driver(Protocol):
         ...
 
     def check(self) -> None:
-        """Raise `DriverUnavailable`, with the remedy as hint, unless machines can be made here and now. Cheap."""
+        """Raise `DriverUnavailable`, with the remedy as hint, unless machines can be made here and now. Cheap.
+
+        Raises `UsageError` or `BadSpec` for options that name what there is not.
+        """
         ...
 
     def create(self, record: Record, seed: Seed) -> None:

@@ -132,7 +132,7 @@ def configure(driver: type[T], given: Mapping[str, Value]) -> T:
             )
         try:
             values[key] = _read(known[key], value)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:  # the last: infinity is no whole number
             shown = "(secret)" if known[key].secret else repr(value)
             raise BadSpec(
                 f"The option '{key}' of the driver '{name}' cannot be {shown}.",

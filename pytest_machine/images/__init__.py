@@ -84,8 +84,11 @@ DEFAULT = "bookworm"
 def choose(image: str | None, engine: str | None) -> str:
     """Return the image that was asked for by its name, by the Docker that it must have, by both or by neither.
 
-    Raises `BadSpec` for a version that no image has, or that is not in the image that was named.
+    Raises `UsageError` for a name that no image has, `BadSpec` for a version that no image has, or that is not in the
+    image that was named.
     """
+    if image:
+        _suite(image)
     if engine is None:
         return image or DEFAULT
     if engines.is_build(engine):

@@ -6,6 +6,7 @@ One that was chosen for the user is a skip by name, unless ``CI`` is set: there,
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from pytest_machine.errors import DriverUnavailable
+from pytest_machine.errors import DriverUnavailable, MachineError
 from pytest_machine.model import Engine, Spec
 from pytest_machine.options import from_environment, options
 from pytest_machine.preloads import absolute
@@ -41,7 +42,7 @@ class Choice:
         self._settings = settings
         self._registry: Registry | None = None
         self._hooks: list[_Hook] = []  # the conftests' that `_registry` was made with
-        self._checked: dict[Spec, DriverUnavailable | None] = {}
+        self._checked: dict[Spec, MachineError | None] = {}
         self._chosen: dict[frozenset[str], type[Driver] | DriverUnavailable] = {}
 
     @property
@@ -79,6 +80,12 @@ class Choice:
         spec = self._spec(full, driver)
         self.registry.configure(spec)
         return spec
+
+    def expect(self, asked: Asked) -> None:
+        """Raise what `spec` raises, and what no host could give; whether this one can is asked when the test runs."""
+        spec = self.spec(asked)
+        with contextlib.suppress(DriverUnavailable):
+            self._check(spec)
 
     def _choose(self, full: Asked) -> type[Driver]:
         # Networks are a capability too: whoever sits on one needs a driver that has them.
@@ -133,16 +140,16 @@ class Choice:
         return found
 
     def _check(self, spec: Spec) -> None:
-        """Raise `DriverUnavailable` when the driver cannot run with these options; asked once a spec."""
+        """Raise `DriverUnavailable` or `BadSpec` when the driver cannot run with these options; asked once a spec."""
         if spec not in self._checked:
             self._checked[spec] = None
             try:
                 self.registry.configure(spec).check()
-            except DriverUnavailable as error:
+            except MachineError as error:
                 self._checked[spec] = error
-        unavailable = self._checked[spec]
-        if unavailable is not None:
-            raise unavailable
+        refused = self._checked[spec]
+        if refused is not None:
+            raise refused
 
 
 class _Conftest:

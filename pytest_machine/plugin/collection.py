@@ -61,7 +61,7 @@ class Collection:
             for one in asked:
                 # Whether it suits a driver that a flag names, or that is chosen here, is no question to the mark.
                 if one.driver:
-                    self._choice.spec(one)
+                    self._choice.expect(one)
 
 
 def _listed(tests: list[str]) -> str:

@@ -67,6 +67,7 @@ def test_one_text_is_a_list_of_one() -> None:
         ((), {"driver": 1}, "driver=1", "driver='…'"),
         ((), {"count": 0}, "count=0", "count=3"),
         ((), {"count": True}, "count=True", "count=3"),
+        ((), {"timeout": float("inf")}, "timeout=inf", "timeout=1.5"),
         ((), {"reuse": "modul"}, "reuse='modul'", "did you mean 'module'?"),
         ((), {"reuse": ["module"]}, "reuse=['module']", "write reuse='never'"),
         ((), {"teardown": "gently"}, "teardown='gently'", "write teardown='rm'"),

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_machine.drivers.runc import network, places
+from pytest_machine.drivers.runc import RuncDriver, network, places
 from pytest_machine.errors import BadSpec, DriverError, StoreError
 from pytest_machine.model import Id, Network, new_id
+from pytest_machine.options import configure
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +67,7 @@ def test_an_address_may_be_asked_for() -> None:
 @pytest.mark.parametrize("subnet", ["10.99.0.0/30", "10.99.0.1/24", "nonsense", "2001:db8::/64"])
 def test_a_subnet_that_is_none(subnet: str) -> None:
     with pytest.raises(BadSpec, match="subnet"):
-        reserve(subnet=subnet)
+        configure(RuncDriver, {"subnet": subnet})
 
 
 def test_the_smallest_subnet_is_filled_and_not_overfilled() -> None:

@@ -12,18 +12,19 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, NoReturn
 
 from pytest_machine import images, preloads
-from pytest_machine.errors import DriverError, DriverUnavailable
+from pytest_machine.errors import DriverError, DriverUnavailable, UsageError
 from pytest_machine.model import Address, Id, Incident, Isolation, Network, Record, Seed, Seen, State, Trouble
-from pytest_machine.options import option, size
+from pytest_machine.options import option
 from pytest_machine.owner import cache_dir
 
-from . import cgroups, guest, incidents, kernel, network, preload, storage, traces
+from . import bundle, cgroups, guest, incidents, kernel, network, preload, storage, traces
 from .command import installed, run
 from .life import RUNTIME, Shape, launch, process, shut
 from .places import Place, tags, write
@@ -39,17 +40,21 @@ class RuncDriver:
 
     image: str | None = option(None, help="Debian suite of the machine image, or a tree's path; default: bookworm")
     engine: str | None = option(None, help="version of Docker, such as 26.1, or a static build's path or address")
-    subnet: str | None = option(None, help="subnet of the machines' bridge; default: a free one")
-    address: str | None = option(None, help="the machine's address; default: a free one of the subnet")
-    memory: int | None = option(None, kind=size, help="memory limit, such as 512m; default: half of the host's")
-    cpus: float | None = option(None, help="limit in cores, such as 1.5; default: none")
-    disk: int | None = option(None, kind=size, help="size of its own disk, such as 4g; default: the host's own")
+    subnet: str | None = option(None, kind=network.subnet, help="subnet of the machines' bridge; default: a free one")
+    address: str | None = option(None, kind=network.address, help="its address; default: a free one of the subnet")
+    memory: int | None = option(None, kind=bundle.memory, help="memory limit, such as 512m; default: half of the host")
+    cpus: float | None = option(None, kind=bundle.cores, help="limit in cores, such as 1.5; default: none")
+    disk: int | None = option(None, kind=storage.space, help="size of its own disk, such as 4g; default: the host's")
     pids: int = option(8192, help="how many processes and threads it may have")
     userns: bool = option(True, help="root inside is nobody outside; false where the kernel cannot: trusted tests only")
 
     def __post_init__(self) -> None:
-        """Settle on the image; `BadSpec` when none has the engine."""
-        object.__setattr__(self, "image", images.choose(self.image, self.engine))
+        """Settle on the image, where one has the engine; else `check` says why none has.
+
+        Not here: a driver is also made to destroy a machine whose image or static build has gone since.
+        """
+        with suppress(UsageError):
+            object.__setattr__(self, "image", images.choose(self.image, self.engine))
 
     @property
     def isolation(self) -> Isolation:
@@ -57,7 +62,8 @@ class RuncDriver:
         return Isolation.USER_NAMESPACE if self.userns else Isolation.PRIVILEGED
 
     def check(self) -> None:
-        """Raise `DriverUnavailable` unless machines can be made here."""
+        """Raise `DriverUnavailable` unless machines can be made here, `UsageError` for an image that there is not."""
+        images.choose(self.image, self.engine)
         if sys.platform != "linux":
             raise DriverUnavailable("The driver 'runc' needs Linux.", hint="choose another: pytest-machine doctor")
         if os.geteuid() != 0:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_machine.images import INIT
+from pytest_machine.model import Value
+from pytest_machine.options import size
 
 from .network import UID_COUNT
 
@@ -75,6 +77,22 @@ _NO_DISKS: Mapping[str, object] = {
         for name, index in (("mknod", 1), ("mknodat", 2))
     ],
 }
+
+
+def memory(value: Value) -> int:
+    """Return a limit in bytes with which a machine can boot; raises `ValueError` with the reason."""
+    if (found := size(value)) < 32 << 20:
+        raise ValueError("a machine with its Docker does not boot in less than '32m'")
+    return found
+
+
+def cores(value: Value) -> float:
+    """Return a limit in cores; raises `ValueError` with the reason."""
+    found = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else 0.0
+    # Of a period of 100 ms the kernel gives no less than 1 ms; more than it can count, no host has.
+    if not 0.01 <= found <= 1_000_000:
+        raise ValueError("it takes a number of cores, such as 1.5 (0.01 is the least)")
+    return found
 
 
 def capabilities(effective: int) -> list[str]:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from pytest_machine.errors import BadSpec, DriverError, StoreError
-from pytest_machine.model import Id, Network, names
+from pytest_machine.model import Id, Network, Value, names
 
 from . import cgroups, firewall
 from .command import run
@@ -141,6 +141,19 @@ def link(id_: Id, index: int) -> str:
     return f"ptm{id_}{index:x}"
 
 
+def subnet(value: Value) -> str:
+    """Return a subnet in which machines have room; raises `ValueError` with the reason."""
+    found = ipaddress.IPv4Network(str(value))
+    if found.prefixlen > 29:
+        raise ValueError("it has no room for machines: /29 is the smallest, as '10.213.0.0/29'")
+    return str(found)
+
+
+def address(value: Value) -> str:
+    """Return an address; raises `ValueError` with the reason."""
+    return str(ipaddress.IPv4Address(str(value)))
+
+
 def reserve(id_: Id, *, subnet: str | None, address: str | None, apart: bool = False) -> Lease:
     """Give a machine an address, a uid range and a bridge; again: the same."""
     with locked("ledger"):
@@ -156,19 +169,8 @@ def reserve(id_: Id, *, subnet: str | None, address: str | None, apart: bool = F
 
 
 def _bridge_for(book: Ledger, subnet: str | None) -> Bridge:
-    if subnet is not None:
-        try:
-            wanted = ipaddress.IPv4Network(subnet)
-        except ValueError as error:
-            raise BadSpec(
-                f"'{subnet}' is no subnet.", facts={"reason": error}, hint="options={'subnet': '10.213.0.0/20'}"
-            ) from error
-        if wanted.prefixlen > 29:
-            raise BadSpec(
-                f"The subnet '{subnet}' has no room for machines.", hint="options={'subnet': '10.213.0.0/24'}"
-            )
     for bridge in book.bridges.values():
-        if bridge.network is None and (subnet is None or bridge.range == wanted):
+        if bridge.network is None and (subnet is None or bridge.subnet == subnet):
             return bridge
     return Bridge(_free_name(book), _free_subnet(book, [subnet] if subnet else _SUBNETS))
 
@@ -217,8 +219,6 @@ def _slot_and_address(book: Ledger, bridge: Bridge, address: str | None) -> tupl
         start = UID_BASE + slot * UID_COUNT
         if slot in slots or any(start < last and first < start + UID_COUNT for first, last in foreign):
             continue
-        # The address goes with the slot while the subnet has it, so the newest machine seldom gets the address of the
-        # one that has just gone, which somebody may still be talking to.
         free = address or _free_address(bridge, taken)
         return slot, bridge.name, free
     raise DriverError(f"All {SLOTS} uid ranges of this host are taken.", hint="pytest-machine prune")

@@ -11,19 +11,34 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pytest_machine.errors import DriverError
-from pytest_machine.model import SeedFile
+from pytest_machine.model import SeedFile, Value
+from pytest_machine.options import size
 
 from .command import run
 from .kernel import mount, mount_idmapped, mounts_below, unmount
 from .places import Place, let_in
 
 
+def space(value: Value) -> int:
+    """Return a disk's size in bytes; raises `ValueError` with the reason."""
+    if (found := size(value)) < 16 << 20:
+        raise ValueError("a machine needs a disk of '16m' at least")
+    return found
+
+
 def make(place: Place, *, disk: int | None, owner: int) -> None:
     """Make the machine's empty layers, on a disk of `disk` bytes of its own or beside its tag."""
     if disk is not None and not place.disk.exists():
         aside = place.disk.with_suffix(".partial")
-        with aside.open("wb") as file:
-            file.truncate(disk)
+        try:
+            with aside.open("wb") as file:
+                file.truncate(disk)
+        except OSError as error:
+            raise DriverError(
+                f"A disk of {disk >> 20} MiB cannot be made here.",
+                facts={"in": place.state, "reason": error.strerror},
+                hint="ask for less: disk='4g'",
+            ) from error
         # Lazy tables: a sparse file is zero already, and writing them would take the space that nobody has asked for.
         run("mkfs.ext4", "-q", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", aside)
         aside.replace(place.disk)
