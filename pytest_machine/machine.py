@@ -33,7 +33,7 @@ from .driver import (
     SupportsSnapshotNames,
     SupportsSnapshots,
 )
-from .errors import NotRunning, Unsupported
+from .errors import NotRunning, Unsupported, UsageError
 from .model import Address, Id, Network, Record, Result, Spec, State, names
 from .options import configure
 from .plugins import Registry, another
@@ -280,18 +280,20 @@ class Machine:
         container: str | Any = None,
         timeout: float = 60.0,
     ) -> None:
-        """Wait until a service answers; raises `WaitTimeout` with what was last seen.
+        """Wait until a service answers; raises `WaitTimeout` with what was last seen, `UsageError` for nonsense.
 
         `http` is a URL on this machine that must answer below 400, in full or as ``:8080/health``; `port` a TCP port of
         the machine that must accept; `log` a regular expression that `container`'s log must show. With `container`,
         `http` and `port` speak of its ports, wherever they are published.
         """
+        pattern = _pattern(log, container)
+        if (http, port, log) == (None, None, None):
+            raise UsageError("Nothing was said to wait for.", hint="machine.wait_for(port=80)")
         if http is not None:
             wait(lambda: _answers(self._located(http, container)), f"'{http}' on '{self.name}'", timeout=timeout)
         if port is not None:
             wait(lambda: _accepts(self._place(port, container)), f"Port {port} of '{self.name}'", timeout=timeout)
-        if log is not None:
-            pattern = re.compile(log, re.MULTILINE)
+        if pattern is not None:
             what = f"'{log}' in the log of '{getattr(container, 'name', container)}'"
             wait(lambda: _shows(self._log(container), pattern), what, timeout=timeout, every=0.1)
 
@@ -569,6 +571,24 @@ def _booted(connection: SshConnection, before: str) -> None:
 def _marks(boot: str) -> tuple[str, str]:
     boot_id, _, stat = boot.partition("\n")
     return boot_id, stat.rpartition(")")[2].split()[19]
+
+
+def _pattern(log: str | None, container: str | Any) -> re.Pattern[str] | None:
+    if log is None:
+        return None
+    if container is None:
+        raise UsageError(
+            f"'{log}' can only be waited for in a container's log, and no container was named.",
+            hint=f"machine.wait_for(log={log!r}, container='web')",
+        )
+    try:
+        return re.compile(log, re.MULTILINE)
+    except re.error as error:
+        raise UsageError(
+            f"'{log}' is no regular expression.",
+            facts={"reason": error},
+            hint=f"machine.wait_for(log=re.escape({log!r}), ...) waits for the very text",
+        ) from error
 
 
 def _answers(url: str) -> None:

@@ -50,8 +50,8 @@ class Report:
                 found = [self._keeper.kind(self._keeper.choice.spec(one)) for one in levels.asked(item)]
             except MachineError as error:
                 found = [error.message]
-            kinds += [kind for kind in dict.fromkeys(found) if kind not in kinds]
-        return [f"machine: {kind}" for kind in kinds]
+            kinds += found
+        return [f"machine: {kind}" for kind in dict.fromkeys(kinds)]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: object, error: object) -> None:
