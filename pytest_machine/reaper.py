@@ -31,7 +31,7 @@ from . import engine, memory, owner, verdict
 from .birth import KEY
 from .driver import Driver, SupportsAdoption, SupportsNetworks
 from .errand import Errand
-from .errors import DriverUnavailable, MachineError, StoreError
+from .errors import DriverUnavailable, MachineError, StoreError, UsageError
 from .kept import Kept
 from .machine import Machine
 from .model import Network, Record
@@ -468,7 +468,9 @@ def _ask(drivers: Iterable[Driver], *, but: Sequence[_Asked] = ()) -> list[_Aske
 
 
 def _answer(driver: Driver) -> _Asked:
-    driver.check()
+    # Options that name what is gone keep nobody from looking: they only keep another such machine from being made.
+    with contextlib.suppress(UsageError):
+        driver.check()
     networks = tuple(driver.find_networks()) if isinstance(driver, SupportsNetworks) else ()
     return _Asked(driver, tuple(driver.find()), networks)
 

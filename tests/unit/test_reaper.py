@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from pytest_machine import owner, plugins, reaper, verdict
 from pytest_machine.cli import main
-from pytest_machine.errors import DriverError, DriverUnavailable, StoreError
+from pytest_machine.errors import BadSpec, DriverError, DriverUnavailable, StoreError
 from pytest_machine.model import Id, Isolation, Network, Record, Seed, Seen, new_id
 from pytest_machine.options import option
 from pytest_machine.owner import Run, alive, host_id
@@ -37,12 +37,16 @@ class Paper:
 
     name: ClassVar[str] = "paper"
     trouble: str = option("", help="what its destroy does: raise, crash, hang")
+    build: str = option("", help="a file that machines are made of")
 
     @property
     def isolation(self) -> Isolation:
         return Isolation.PRIVILEGED
 
-    def check(self) -> None: ...
+    def check(self) -> None:
+        if self.build and not Path(self.build).exists():
+            raise BadSpec(f"There is no '{self.build}'.")
+
     def create(self, record: Record, seed: Seed) -> None: ...
     def look(self, records: Sequence[Record]) -> Mapping[Id, Seen]:
         return {}
@@ -311,6 +315,15 @@ class TestNetworks:
 
 
 class TestTrouble:
+    def test_one_that_could_not_be_made_again(self, make: Make, tmp_path: Path) -> None:
+        """What it was made of is gone; so is the machine then."""
+        run = dead_run()
+        make(store=run.store, run=run.id, options={"build": str(tmp_path / "gone.tgz")})
+        found = reaper.prune(registry())
+        assert [(each.kind, each.name, each.error) for each in found] == [("machine", "web", "")]
+        assert not WORLD
+        assert not run.directory.exists()
+
     @pytest.mark.parametrize(
         ("trouble", "said"), [("raise", "hint: ask again"), ("crash", "ZeroDivisionError: a stranger's bug")]
     )
