@@ -24,7 +24,7 @@ import tarfile
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -183,7 +183,7 @@ class SshConnection:
             if packed.read(1) == b"d":
                 target.mkdir(parents=True, exist_ok=True)
                 with tarfile.open(fileobj=packed, mode="r|") as archive:
-                    archive.extractall(target, filter=_inside)  # noqa: S202  # see the filter
+                    _unpack(archive, target)
                 return
             file = target / PurePosixPath(source).name if target.is_dir() else target
             temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
@@ -349,7 +349,16 @@ def _pack(source: Path, packed: IO[bytes]) -> None:
 
 
 def _without_owner(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    return member.replace(uid=0, gid=0, uname="root", gname="root", deep=False)
+    member.uid = member.gid = 0
+    member.uname = member.gname = "root"
+    return member
+
+
+def _unpack(archive: tarfile.TarFile, target: Path) -> None:
+    if hasattr(tarfile, "data_filter"):
+        archive.extractall(target, filter=_inside)  # noqa: S202  # see the filter
+    else:  # Python before 3.11.4, such as Debian 12's
+        archive.extractall(target, members=_all_inside(archive, target))  # noqa: S202  # see there
 
 
 def _inside(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
@@ -357,6 +366,28 @@ def _inside(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
         return tarfile.data_filter(member, target)
     except tarfile.FilterError:
         return None
+
+
+def _all_inside(archive: tarfile.TarFile, target: Path) -> Iterator[tarfile.TarInfo]:
+    """Yield what `tarfile.data_filter` would let pass, as it would; each when those before it are there."""
+    top = os.path.realpath(target)
+
+    def is_inside(*path: str) -> bool:
+        return os.path.commonpath([top, os.path.realpath(os.path.join(top, *path))]) == top  # noqa: PTH118  # of texts
+
+    for member in archive:
+        folder = os.path.dirname(member.name)  # noqa: PTH120
+        if not is_inside(member.name) or not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
+            continue
+        if (member.issym() and not is_inside(folder, member.linkname)) or (
+            member.islnk() and not is_inside(member.linkname)
+        ):
+            continue
+        # Ours, nobody else's to write, and nothing that it runs as somebody else.
+        member.uid, member.gid = (getattr(os, name, int)() for name in ("getuid", "getgid"))
+        member.uname = member.gname = ""
+        member.mode = member.mode & 0o755 | (0o700 if member.isdir() else 0o600)
+        yield member
 
 
 def _path(remote: str) -> str:
