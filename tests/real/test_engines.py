@@ -18,6 +18,8 @@ from pytest_machine.images import engines
 from pytest_machine.lab import Lab
 from pytest_machine.model import Engine, Spec, Value
 
+from .asked import pid_of
+
 pytestmark = pytest.mark.real
 PROGRAMS = ("dockerd", "containerd", "containerd-shim-runc-v2", "runc", "docker-proxy", "docker", "ctr")
 
@@ -62,6 +64,14 @@ def spec(engine: str | Path, *, setting: Engine | None = None, **options: Value)
 def test_a_version_is_a_release(engine: str, found: str, lab: Lab) -> None:
     (machine,) = lab.create(spec(engine))
     assert machine.docker.version()["Version"].startswith(found)
+    # Each release has its own way of being untouched: what its services are called, what they write.
+    machine.note()
+    machine.docker.volumes.create("mine")
+    machine.run("true")
+    booted = pid_of(machine)
+    machine.reset()
+    assert machine.changes() == []
+    assert pid_of(machine) == booted
 
 
 def test_a_static_build_from_a_path(static: Path, lab: Lab) -> None:

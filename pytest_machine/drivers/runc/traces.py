@@ -36,7 +36,7 @@ _OWN_RUN = frozenset(
     ("docker/netns", "docker/containerd", "docker/runtime-runc", "containerd", "motd.dynamic", "xtables.lock")
 )
 # Processes that come and go in an untouched machine: the init's alarm clock, and our own SSH sessions.
-_OWN_PROCESSES = re.compile(r"sleep \d+\.\d{6}|sshd: (?!.*\[listener\]).*")
+_OWN_PROCESSES = re.compile(r"sleep \d+\.\d{6}|sshd(-session|-auth)?: (?!.*\[listener\]).*")
 # A number that the kernel counts, among those that somebody sets.
 _OWN_SETTINGS = ("sys/net/netfilter/nf_conntrack_count",)
 # What each machine has for itself: names, settings of its network and its users, System V IPC, message queues.
