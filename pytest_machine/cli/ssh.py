@@ -6,7 +6,9 @@ import os
 
 import click
 
-from .command import Command, Failed, Session
+from pytest_machine.errors import MachineError
+
+from .command import BadFlag, Command, Failed, Session, tell, told_wrong
 
 
 class Ssh(Command):
@@ -16,7 +18,20 @@ class Ssh(Command):
         """Read nothing but a wish for help."""
         if args[:1] in (["-h"], ["-help"], ["--help"]):
             return click.Command.parse_args(self, ctx, ["--help"])
+        if args[:1] in (["--update-config"], ["-update-config"]):
+            return self._updated(ctx, args)
         return click.Command.parse_args(self, ctx, ["--", *args])
+
+    def _updated(self, ctx: click.Context, args: list[str]) -> list[str]:
+        from .updating import update
+
+        try:
+            return click.Command.parse_args(self, ctx, update(ctx, args, (), stop=True))
+        except (BadFlag, click.UsageError) as error:
+            told_wrong(ctx, error, self.wrong_usage)
+        except MachineError as error:
+            tell(ctx, error)
+            ctx.exit(1)
 
 
 @click.command(cls=Ssh)

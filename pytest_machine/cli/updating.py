@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 FLAGS = ("--update-config", "-update-config")
 
 
-def update(ctx: click.Context, args: Sequence[str], params: Sequence[click.Parameter]) -> list[str]:
-    """Note what is given anew of the machines that are named, and return the arguments without it."""
+def update(
+    ctx: click.Context, args: Sequence[str], params: Sequence[click.Parameter], *, stop: bool = False
+) -> list[str]:
+    """Note what is given anew of the machines that are named, and return the arguments without it.
+
+    With `stop`, the first word is the one machine's name, and what follows is another program's.
+    """
     from .noted import DEFAULT
 
     session = ctx.ensure_object(Session)
@@ -29,7 +34,7 @@ def update(ctx: click.Context, args: Sequence[str], params: Sequence[click.Param
     there = session.store.names()
     likely = [name for name in there if name in rest or name == DEFAULT]
     fields = _fields(session, likely)
-    flags, words = read(rest, [*params, *(click.Option([flag]) for flag in fields)])
+    flags, words = read(rest, [*params, *(click.Option([flag]) for flag in fields)], stop=stop)
     given: dict[str, list[str]] = {}
     left = []
     for flag in flags:
@@ -38,7 +43,9 @@ def update(ctx: click.Context, args: Sequence[str], params: Sequence[click.Param
             given.setdefault(name, []).append(value)
         else:
             left.append(flag)
-    for name in [word for word in words if word in there] or [name for name in there if name == DEFAULT]:
+    for name in [word for word in (words[:1] if stop else words) if word in there] or [
+        name for name in there if name == DEFAULT
+    ]:
         _note(session, name, given)
     return [*left, "--", *words]
 

@@ -68,3 +68,13 @@ def test_the_default_machine(program: Program) -> None:
 def test_a_machine_that_there_is_not(program: Program) -> None:
     said = program.here("ip", "--update-config", "nobody")
     assert (said.code, said.err.splitlines()[0][:38]) == (1, 'Docker machine "nobody" does not exist')
+
+
+def test_with_ssh_it_comes_first(program: Program) -> None:
+    """What follows the name is for the machine, a word that is another machine's name too."""
+    for name in ("far", "other"):
+        assert program.here("create", "-d", "none", "--url", "tcp://192.0.2.1:2376", name).code == 0
+    said = program("ssh", "--update-config", "--url", "tcp://192.0.2.2:2376", "far", "other", "--url=x")
+    assert (said.code, "'far'" in said.err or '"far"' in said.err) == (1, True)
+    assert program.here("url", "far").out == "tcp://192.0.2.2:2376\n"
+    assert program.here("url", "other").out == "tcp://192.0.2.1:2376\n"
