@@ -152,7 +152,7 @@ def pictured(machine: Machine) -> dict[str, list[str]]:
         "-o -printf '%p %m %u %s\\n' | grep -v server | sort",
         "contents": "cat /etc/passwd /etc/profile /etc/issue /etc/resolv.conf /etc/hostname /etc/docker/daemon.json",
         "memory": "find /run /dev/shm -xdev -not -path '/run/docker/[^p]*' -not -path '/run/containerd/*' | sort;"
-        " ls /run/docker/plugins; wc -c /run/sshd.pid",
+        " ls /run/docker/plugins; [ $(cat /run/sshd.pid) = $(pgrep -o sshd) ] || echo another pid",
         "processes": "ps -eo args --no-headers | grep -vE '^(ps|sort|sh|grep|sshd: root|sleep [0-9]+[.])' | sort;"
         " ps -eo stat,comm --no-headers | grep ^T; ps -eo ni,comm --no-headers | grep -v ' 0 ' | sort;"
         " cat /proc/$(pgrep -o dockerd)/oom_score_adj",
