@@ -128,7 +128,8 @@ def _answer(root: click.Context, words: list[str], at: int) -> Iterator[str]:
     command: click.Command = root.command
     params = command.get_params(root)
     session = Session()
-    context = click.Context(command, info_name=root.info_name, obj=session)
+    # With its settings: click keeps what it makes of them, such as the names of the flag that asks for help.
+    context = click.Context(command, info_name=root.info_name, obj=session, **command.context_settings)
     given = words[1:]
     while True:
         group = isinstance(command, click.Group)
