@@ -36,6 +36,7 @@ VERSION = 2
 PACKAGES = (
     *("docker.io", "openssh-server", "iptables", "iproute2", "ca-certificates", "sudo", "openssl", "curl"),
     *("procps", "kmod", "mount", "iputils-ping"),
+    "nftables",  # by which faults cut networks (`pytest_machine.faults.network`)
 )
 
 # Nobody reads manuals in a machine that lives for minutes. dpkg keeps to it when a test installs more.
