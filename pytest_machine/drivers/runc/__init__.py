@@ -23,6 +23,7 @@ from pytest_machine.errors import DriverError, DriverUnavailable, UsageError
 from pytest_machine.model import Address, Id, Incident, Isolation, Network, Record, Seed, Seen, State, Trouble
 from pytest_machine.options import option
 from pytest_machine.owner import cache_dir
+from pytest_machine.waiting import NotYet, wait
 
 from . import bundle, cgroups, guest, incidents, kernel, network, preload, storage, traces
 from .command import installed, run
@@ -177,9 +178,18 @@ class RuncDriver:
 
     def pause(self, record: Record) -> None:
         """Freeze every process of the machine."""
-        if not cgroups.frozen(record.id):
-            self._running(record)
-            run("runc", "--root", RUNTIME, "pause", record.id)
+        if cgroups.frozen(record.id):
+            return
+        self._running(record)
+
+        def freeze() -> None:
+            try:
+                run("runc", "--root", RUNTIME, "pause", record.id)
+            except DriverError as error:
+                raise NotYet(str(error.facts.get("it said") or error)) from error
+
+        # On cgroup v1 the freezer gives up on processes that are busy ("unable to freeze"), and thaws the others.
+        wait(freeze, f"The freezing of '{record.name}'", timeout=10, every=0.05)
 
     def resume(self, record: Record) -> None:
         """Let them run again."""
