@@ -10,8 +10,29 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .breaking import Injection as Injection
     from .driver import Driver as Driver
     from .errors import MachineError as MachineError
+    from .fault import Fault as Fault
+    from .faults.clock import ClockSkew as ClockSkew
+    from .faults.engine import EngineHang as EngineHang
+    from .faults.engine import EngineKill as EngineKill
+    from .faults.engine import EngineRestart as EngineRestart
+    from .faults.network import Corrupt as Corrupt
+    from .faults.network import Delay as Delay
+    from .faults.network import DnsFailure as DnsFailure
+    from .faults.network import Duplicate as Duplicate
+    from .faults.network import Loss as Loss
+    from .faults.network import Partition as Partition
+    from .faults.network import Rate as Rate
+    from .faults.network import Reorder as Reorder
+    from .faults.power import Crash as Crash
+    from .faults.power import Kill as Kill
+    from .faults.power import Pause as Pause
+    from .faults.power import Restart as Restart
+    from .faults.resources import CpuStress as CpuStress
+    from .faults.resources import DiskFull as DiskFull
+    from .faults.resources import MemoryPressure as MemoryPressure
     from .hookspecs import hookimpl as hookimpl
     from .lab import Lab as Lab
     from .machine import Machine as Machine
@@ -25,40 +46,100 @@ if TYPE_CHECKING:
     from .plugin.machines import MachineFactory as MachineFactory
     from .plugin.machines import Machines as Machines
     from .plugins import Registry as Registry
+    from .topology import bridge as bridge
+    from .topology import groups as groups
+    from .topology import halves as halves
+    from .topology import isolate as isolate
+    from .topology import majorities_ring as majorities_ring
+    from .topology import one_way as one_way
 
 _HOMES = {
+    "ClockSkew": "faults.clock",
+    "Corrupt": "faults.network",
+    "CpuStress": "faults.resources",
+    "Crash": "faults.power",
+    "Delay": "faults.network",
+    "DiskFull": "faults.resources",
+    "DnsFailure": "faults.network",
     "Driver": "driver",
+    "Duplicate": "faults.network",
+    "EngineHang": "faults.engine",
+    "EngineKill": "faults.engine",
+    "EngineRestart": "faults.engine",
+    "Fault": "fault",
+    "Injection": "breaking",
+    "Kill": "faults.power",
     "Lab": "lab",
+    "Loss": "faults.network",
     "Machine": "machine",
     "MachineError": "errors",
     "MachineFactory": "plugin.machines",
     "Machines": "plugin.machines",
+    "MemoryPressure": "faults.resources",
+    "Partition": "faults.network",
+    "Pause": "faults.power",
+    "Rate": "faults.network",
     "Record": "model",
     "Registry": "plugins",
+    "Reorder": "faults.network",
+    "Restart": "faults.power",
     "Result": "model",
     "Seed": "model",
     "Seen": "model",
     "Spec": "model",
     "State": "model",
+    "bridge": "topology",
+    "groups": "topology",
+    "halves": "topology",
     "hookimpl": "hookspecs",
+    "isolate": "topology",
+    "majorities_ring": "topology",
+    "one_way": "topology",
     "option": "options",
 }
 
 __all__ = [
+    "ClockSkew",
+    "Corrupt",
+    "CpuStress",
+    "Crash",
+    "Delay",
+    "DiskFull",
+    "DnsFailure",
     "Driver",
+    "Duplicate",
+    "EngineHang",
+    "EngineKill",
+    "EngineRestart",
+    "Fault",
+    "Injection",
+    "Kill",
     "Lab",
+    "Loss",
     "Machine",
     "MachineError",
     "MachineFactory",
     "Machines",
+    "MemoryPressure",
+    "Partition",
+    "Pause",
+    "Rate",
     "Record",
     "Registry",
+    "Reorder",
+    "Restart",
     "Result",
     "Seed",
     "Seen",
     "Spec",
     "State",
+    "bridge",
+    "groups",
+    "halves",
     "hookimpl",
+    "isolate",
+    "majorities_ring",
+    "one_way",
     "option",
 ]
 

@@ -11,18 +11,26 @@ import functools
 import itertools
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Self
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Self, TypeVar
 
 from . import birth
+from .breaking import Breaking, Injection
+from .disturbance import Disturbance
 from .driver import Driver, SupportsNetworks
 from .errand import Errand
-from .errors import BadSpec, CleanupFailed, UnknownMachine
+from .errors import BadSpec, CleanupFailed, CommandFailed, UnknownMachine
+from .fault import Fault
 from .machine import Machine
 from .model import Id, Network, Record, Spec, names, new_id
 from .owner import host_id
 from .plugins import Registry
+from .reaching import reachable
+from .schedule import Choice
 from .store import Store
+from .waiting import NotYet, wait
+
+T = TypeVar("T")
 
 # More at once would only make each of them slower, and a cloud's API angry.
 _AT_ONCE = 32
@@ -57,6 +65,7 @@ class Lab:
         self._connectors: dict[type, SupportsNetworks] = {}
         self._known: dict[str, dict[str, str]] = {}
         self._lock = threading.RLock()
+        self._breaking = Breaking(self)
 
     @classmethod
     def load(
@@ -95,6 +104,11 @@ class Lab:
     def store(self) -> Store:
         """Where its machines are noted."""
         return self._store
+
+    @property
+    def registry(self) -> Registry:
+        """The drivers that its machines may be of."""
+        return self._registry
 
     def __enter__(self) -> Self:
         return self
@@ -261,6 +275,77 @@ class Lab:
                 machine.put(birth.write_hosts(machine.record, known), "/etc/hosts")
                 self._known[machine.name] = known
 
+    # What goes wrong in it.
+
+    def inject(self, fault: Fault | type[Fault]) -> Injection:
+        """Let something go wrong: ``with lab.inject(Partition(["a"], ["b"])): ...``; in force when this returns.
+
+        Healed at the end of the block, or by `Injection.heal`, or by `heal`. Raises `Unsupported` where it cannot be.
+        """
+        return self._breaking.inject(fault)
+
+    def heal(self) -> None:
+        """End every fault in force, and undo what an earlier owner of the machines left; again: nothing happens."""
+        self._breaking.heal()
+
+    def disturb(
+        self, *, seed: int | None = None, faults: Sequence[Choice] = (), every: float = 2.0, stacked: int = 1
+    ) -> Disturbance:
+        """Let things go wrong at random for as long as a block lasts: ``with lab.disturb(faults=[Partition, Pause]):``.
+
+        About each `every` seconds one begins, with at most `stacked` in force at once. The seed is printed, and the
+        same seed does the same again. `faults` are kinds, of which any may be drawn, or faults as they are to be; none:
+        partitions, pauses and kills. What cannot be done here is left out, and said.
+        """
+        return self._breaking.disturb(seed, faults or _disturbing(), every=every, stacked=stacked)
+
+    def watch_faults(self, witness: Callable[[Injection], None]) -> None:
+        """Have a function called with every fault that is over."""
+        self._breaking.witness = witness
+
+    @property
+    def faults(self) -> list[Injection]:
+        """What is in force, in the order in which it was injected."""
+        return self._breaking.injections
+
+    # What a test asks of it.
+
+    def reachable(
+        self,
+        here: str | Machine,
+        there: str | Machine,
+        *,
+        port: int | None = None,
+        network: str | None = None,
+        timeout: float = 1.0,
+    ) -> bool:
+        """Return whether a packet from one machine reaches another and an answer comes back, within `timeout` seconds.
+
+        With `port`, by a TCP connection: one that is refused has arrived, too. Without, by a ping. On `network`, or on
+        the first that both are on.
+        """
+        return reachable(self._one(here), self._one(there), port=port, network=network, timeout=timeout)
+
+    def wait_until(self, check: Callable[[], T], what: str = "", *, timeout: float = 60.0, every: float = 0.1) -> T:
+        """Call `check` until it returns something true, and return that; raises `WaitTimeout` with what was last seen.
+
+        An assertion that fails in it, a machine or a service that does not answer yet: it is called again.
+        """
+
+        def true() -> T:
+            try:
+                found = check()
+            except (AssertionError, CommandFailed) as error:
+                raise NotYet(str(error)) from error
+            if not found:
+                raise NotYet(repr(found))
+            return found
+
+        return wait(true, what or getattr(check, "__name__", "What was waited for"), timeout=timeout, every=every)
+
+    def _one(self, machine: str | Machine) -> Machine:
+        return self[machine] if isinstance(machine, str) else machine
+
     def destroy(self, *, kill: bool = False) -> None:
         """Destroy every machine, in parallel, then the networks; again: nothing happens.
 
@@ -330,3 +415,10 @@ class Lab:
         """Set the first machine's variables for a while; a lab without machines sets none."""
         with self.machines[0].environment() if self._machines else contextlib.nullcontext():
             yield
+
+
+def _disturbing() -> Sequence[Choice]:
+    from .faults.network import Partition
+    from .faults.power import Kill, Pause
+
+    return (Partition, Pause, Kill)

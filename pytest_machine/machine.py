@@ -104,6 +104,8 @@ class Machine:
         self._lock = threading.RLock()
         self._connection: SshConnection | None = None
         self._docker: docker.DockerClient | None = None
+        self.booted: Callable[[Machine], None] | None = None
+        """Called whenever it has been started here and its Docker answers: its lab puts faults in force again."""
 
     @classmethod
     def create(
@@ -316,6 +318,7 @@ class Machine:
         with self._held():
             driver.start(self.record)
             self._settle(timeout)
+        self._tell_booted()
 
     def stop(self) -> None:
         """Shut it down in order; its disk stays."""
@@ -334,9 +337,14 @@ class Machine:
                 self._let_go()
                 wait(lambda: _booted(self.connection, before), f"SSH on '{self.name}'", timeout=timeout, longest=5)
                 self._settle(timeout)
+            self._tell_booted()
             return
         self.stop()
         self.start(timeout=timeout)
+
+    def _tell_booted(self) -> None:
+        if self.booted is not None:
+            self.booted(self)
 
     def kill(self) -> None:
         """Cut its power; its disk stays."""

@@ -1,0 +1,361 @@
+"""Breaking: the faults in force in one lab, and that all of them end.
+
+Whatever a fault does in a machine, what undoes it lies there first, in a directory that a boot empties. So healing is
+total without knowing what there is to heal, it can be done by another process, and a machine that comes back from a
+boot or from being frozen is healed of all and then told what is in force now.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from . import engine
+from .disturbance import Disturbance
+from .errors import CleanupFailed, ConnectFailed, MachineError, UnknownMachine, Unsupported
+from .facts import PATH
+from .fault import Fault, Host, OfMachines, SupportsRenewal
+from .model import Id, Isolation, Result, Seen, State, Value, names
+from .schedule import Choice, steps
+from .waiting import wait
+
+if TYPE_CHECKING:
+    from .lab import Lab
+    from .machine import Machine
+
+T = TypeVar("T")
+H = TypeVar("H", bound=Host)
+
+_UNDOS = "/run/pytest-machine-faults"
+
+_UPSET = """\
+umask 077 && mkdir -p {undos} && cat >{undos}/{key}.new <<'END-OF-UNDO' && mv {undos}/{key}.new {undos}/{key} || exit
+{undo}
+END-OF-UNDO
+umask 022
+{script}"""
+_SETTLE = """\
+for each in {undos}/{pattern}; do
+  [ ! -e "$each" ] || {{ sh "$each" && rm -f "$each"; }} || bad=1
+done
+[ ! -e {undos} ] || rmdir --ignore-fail-on-non-empty {undos} 2>/dev/null
+[ -z "$bad" ]"""
+
+# Seconds that Docker gets to answer again once nothing keeps it from it.
+_BACK = 60.0
+
+
+class Injection:
+    """One fault in force. A context manager: healed at the end of the block; so does `heal`, once and for all."""
+
+    def __init__(self, breaking: Breaking, fault: Fault) -> None:
+        self.fault = fault
+        self.token = secrets.token_hex(4)
+        """Its own name, in the machines."""
+        self.begun = time.time()
+        """Unix time, seconds."""
+        self.ended: float | None = None
+        """Unix time, once it is healed."""
+        self.touched: set[str] = set()
+        """Names of the machines that something was done to."""
+        self._breaking = breaking
+
+    def __repr__(self) -> str:
+        return f"<Injection of {self.fault!r}{'' if self.active else ', healed'}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.heal()
+
+    @property
+    def active(self) -> bool:
+        """Whether it is in force."""
+        return self in self._breaking.injections
+
+    def heal(self) -> None:
+        """End it, and nothing but it; again: nothing happens."""
+        self._breaking.heal_one(self)
+
+
+class Breaking:
+    """The faults of one lab."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._injections: list[Injection] = []
+        self._facts: dict[Id, dict[str, object]] = {}
+        self._swept = False
+        self.upset: set[Id] = set()
+        """Machines that something was done to from within."""
+        self.witness: Callable[[Injection], None] | None = None
+        """Called with each that is over."""
+        self._lock = threading.RLock()
+
+    @property
+    def injections(self) -> list[Injection]:
+        """What is in force, in the order in which it was injected."""
+        return list(self._injections)
+
+    def inject(self, fault: Fault | type[Fault]) -> Injection:
+        """Let something go wrong; in force when this returns."""
+        injection = Injection(self, fault() if isinstance(fault, type) else fault)
+        with self._lock:
+            for machine in self._lab.machines:
+                machine.booted = self._booted
+            if not self._swept:
+                self._inherit()
+                self._swept = True
+            self._injections.append(injection)
+            try:
+                field = _Field(self, injection)
+                if isinstance(injection.fault, OfMachines):
+                    field.chosen(injection.fault.machines)
+                injection.fault.inject(field)
+            except BaseException as error:
+                try:
+                    self.heal_one(injection)
+                except (MachineError, OSError) as other:
+                    error.add_note(f"Besides: {other}")
+                raise
+        return injection
+
+    def heal_one(self, injection: Injection) -> None:
+        """End one of them."""
+        with self._lock:
+            if injection not in self._injections:
+                return
+            self._injections.remove(injection)
+            try:
+                injection.fault.heal(_Field(self, injection))
+            finally:
+                injection.ended = time.time()
+                if self.witness is not None:
+                    self.witness(injection)
+                if not self._injections:
+                    self._sweep()
+
+    def heal(self) -> None:
+        """End all of them, the last one first, and whatever else is left in the machines; again: nothing happens.
+
+        Everything is tried; what could not be undone is in one `CleanupFailed`.
+        """
+        errors: list[Exception] = []
+        with self._lock:
+            for injection in self.injections[::-1]:
+                errors += _tried(self.heal_one, injection)
+            errors += _tried(self._sweep if self._swept else self._inherit)
+        if errors:
+            raise CleanupFailed("Not every fault could be healed.", errors, hint="lab.destroy()")
+
+    def _inherit(self) -> None:
+        """Heal what another process left, who had these machines before and was killed."""
+        field = _Field(self, None)
+
+        def clear(host: _Host) -> None:
+            with contextlib.suppress(ConnectFailed):  # who cannot be entered cannot have been broken from within
+                host.clear()
+
+        hosts = field.hosts.values()
+        field.each([host for host in hosts if host.state is State.RUNNING and host.logs_in], clear)
+
+    def _sweep(self) -> None:
+        field = _Field(self, None)
+        field.each(list(field.hosts.values()), lambda host: host.settle("*"))
+
+    def _booted(self, machine: Machine) -> None:
+        self._facts.pop(machine.id, None)
+        self.renew(machine)
+
+    def renew(self, machine: Machine) -> None:
+        """Heal a machine that was away, and put in force at it what is in force now."""
+        with self._lock:
+            if machine not in self._lab.machines:
+                return
+            field = _Field(self, None)
+            field.hosts[machine.name].settle("*")
+            for injection in self.injections:
+                if isinstance(injection.fault, SupportsRenewal):
+                    field = _Field(self, injection)
+                    injection.fault.renew(field, field.hosts[machine.name])
+
+    def disturb(self, seed: int | None, faults: Sequence[Choice], *, every: float, stacked: int) -> Disturbance:
+        """Return a random schedule of faults, to be carried out."""
+        chosen = secrets.randbelow(1 << 32) if seed is None else seed
+        machines = [machine.name for machine in self._lab.machines]
+
+        def tell(line: str) -> None:
+            print(f"machine: faults: {line}", flush=True)  # pytest shows it with a test that fails
+
+        tell(f"lab.disturb(seed={chosen}, every={every:g}, stacked={stacked}) does it again")
+        return Disturbance(self, chosen, steps(chosen, machines, faults, every=every, stacked=stacked), tell=tell)
+
+    def facts_of(self, machine: Machine) -> dict[str, object]:
+        """Return what is known of it since it booted."""
+        return self._facts.setdefault(machine.id, {})
+
+    @property
+    def lab(self) -> Lab:
+        """The lab."""
+        return self._lab
+
+
+def _tried(do: Callable[..., object], *args: object) -> list[Exception]:
+    try:
+        do(*args)
+    except (MachineError, OSError) as error:
+        return [error]
+    return []
+
+
+class _Field:
+    """What one injection sees of its lab: `pytest_machine.fault.Field`."""
+
+    def __init__(self, breaking: Breaking, injection: Injection | None) -> None:
+        self._breaking = breaking
+        self.token = injection.token if injection else ""
+        self.touched = injection.touched if injection else set()
+        self.hosts: Mapping[str, _Host] = {
+            machine.name: _Host(machine, self, breaking) for machine in breaking.lab.machines
+        }
+        self._seen: dict[Id, Seen] = {}
+
+    @property
+    def active(self) -> Sequence[Fault]:
+        return [injection.fault for injection in self._breaking.injections]
+
+    def chosen(self, wanted: Sequence[str]) -> list[Host]:
+        for name in wanted:
+            if name not in self.hosts:
+                raise UnknownMachine(
+                    f"There is no machine '{name}' in this lab.",
+                    facts={"machines": names(self.hosts)},
+                    hint=f"@pytest.mark.machine('{name}')",
+                )
+        return [self.hosts[name] for name in wanted or list(self.hosts)[-1:]]
+
+    def having(self, need: str) -> list[str]:
+        return self._breaking.lab.registry.having(need)
+
+    def each(self, hosts: Sequence[H], work: Callable[[H], T]) -> list[T]:
+        if len(hosts) < 2:
+            return [work(host) for host in hosts]
+        with ThreadPoolExecutor(len(hosts), thread_name_prefix="fault") as pool:
+            found = [pool.submit(work, host) for host in hosts]
+        errors = [error for each in found if (error := each.exception()) is not None]
+        for other in errors[1:]:
+            errors[0].add_note(f"Another machine failed too: {other}")
+        if errors:
+            raise errors[0]
+        return [each.result() for each in found]
+
+    def look(self, machine: Machine) -> Seen:
+        """Return what its driver sees of a machine: all of a driver's are asked for at once, and once."""
+        if machine.id not in self._seen:
+            alike = [m for m in self._breaking.lab.machines if m.driver == machine.driver]
+            records = [each.record for each in alike] or [machine.record]
+            self._seen |= machine.driver.look(records)
+        return self._seen[machine.id]
+
+    def forget(self, machine: Machine) -> None:
+        """Look again the next time."""
+        self._seen.pop(machine.id, None)
+
+
+class _Host:
+    """One machine as a fault sees it: `pytest_machine.fault.Host`."""
+
+    def __init__(self, machine: Machine, field: _Field, breaking: Breaking) -> None:
+        self._machine = machine
+        self._field = field
+        self._breaking = breaking
+
+    @property
+    def name(self) -> str:
+        return self._machine.name
+
+    @property
+    def state(self) -> State:
+        return self._field.look(self._machine).state
+
+    @property
+    def isolation(self) -> Isolation:
+        return self._machine.driver.isolation
+
+    @property
+    def options(self) -> Mapping[str, Value]:
+        return self._machine.record.options
+
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        return {"": self._machine.ip, **self._field.look(self._machine).networks}
+
+    @property
+    def facts(self) -> dict[str, object]:
+        return self._breaking.facts_of(self._machine)
+
+    @property
+    def logs_in(self) -> bool:
+        """Whether it has a shell for us."""
+        return self._machine.record.address is not None and self._machine.record.address.ssh_port != 0
+
+    def shell(self, script: str, *, check: bool = True, timeout: float = 30.0) -> Result:
+        if not self.logs_in:
+            raise Unsupported(
+                f"The machine '{self.name}' has no SSH that we know of, so nothing can be broken in it.",
+                hint="create --driver generic takes it over, by SSH",
+            )
+        root = () if self._machine.address.user == "root" else ("sudo", "-n")
+        return self._machine.run(*root, "sh", "-c", PATH + script, check=check, timeout=timeout)
+
+    def upset(self, script: str, *, undo: str, key: str = "") -> Result:
+        self._field.touched.add(self.name)
+        self._breaking.upset.add(self._machine.id)
+        return self.shell(_UPSET.format(undos=_UNDOS, key=key or self._field.token, undo=undo, script=script))
+
+    def settle(self, key: str = "") -> None:
+        if self._machine.id in self._breaking.upset and self.state is State.RUNNING:
+            self.clear(key or self._field.token)
+
+    def clear(self, pattern: str = "*") -> None:
+        """Undo what lies in the machine, whoever left it."""
+        self.shell(_SETTLE.format(undos=_UNDOS, pattern=pattern), timeout=60)
+
+    def engine_answers(self) -> None:
+        machine = self._machine
+        wait(
+            lambda: engine.ping(machine.address, certs=machine.record.directory),
+            f"Docker on '{self.name}'",
+            timeout=_BACK,
+        )
+
+    def kill(self) -> None:
+        self._power(self._machine.kill)
+
+    def start(self) -> None:
+        if self.state is not State.RUNNING:
+            self._power(self._machine.start)
+
+    def restart(self) -> None:
+        self._power(self._machine.restart)
+
+    def pause(self) -> None:
+        self._power(self._machine.pause)
+
+    def resume(self) -> None:
+        if self.state is State.PAUSED:
+            self._power(self._machine.resume)
+            self._breaking.renew(self._machine)
+
+    def _power(self, do: Callable[[], object]) -> None:
+        self._field.touched.add(self.name)
+        try:
+            do()
+        finally:
+            self._field.forget(self._machine)

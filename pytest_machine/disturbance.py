@@ -1,0 +1,89 @@
+"""Disturbance: a random schedule of faults, carried out in the background while a test works."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Self
+
+from .errors import CleanupFailed, MachineError, Unsupported
+from .schedule import Step
+
+if TYPE_CHECKING:
+    from .breaking import Breaking, Injection
+
+
+class Disturbance:
+    """A schedule that is being carried out. A context manager: at the end of the block it is over, and all is healed.
+
+    ``seed`` says which; `done` what has been done of it, step by step.
+    """
+
+    def __init__(self, breaking: Breaking, seed: int, steps: Iterator[Step], *, tell: Callable[[str], None]) -> None:
+        self.seed = seed
+        self.done: list[Step] = []
+        """The steps that have begun, in order."""
+        self.refused: list[Step] = []
+        """Those that could not be done here: `Unsupported`, said once for each kind."""
+        self._breaking = breaking
+        self._steps = steps
+        self._tell = tell
+        self._over = threading.Event()
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="machine-disturbance", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        if self._error is not None and kind is None:
+            raise self._error
+
+    def _run(self) -> None:
+        begun = time.monotonic()
+        going: list[tuple[float, Injection]] = []
+        errors: list[Exception] = []
+        try:
+            for step in self._steps:
+                if not self._until(begun, step.at, going):
+                    break
+                self._begin(step, going)
+        except Exception as error:  # noqa: BLE001  # of a thread: raised where somebody hears it
+            errors.append(error)
+        for _, injection in reversed(going):
+            try:
+                injection.heal()
+            except (MachineError, OSError) as error:
+                errors.append(error)
+        if len(errors) == 1:
+            self._error = errors[0]
+        elif errors:
+            self._error = CleanupFailed("A schedule of faults did not end well.", errors, hint="lab.heal()")
+
+    def _begin(self, step: Step, going: list[tuple[float, Injection]]) -> None:
+        try:
+            injection = self._breaking.inject(step.fault)
+        except Unsupported as error:
+            if not any(type(each.fault) is type(step.fault) for each in self.refused):
+                self._tell(f"left out: {step.fault!r}: {error.message}")
+            self.refused.append(step)
+            return
+        self.done.append(step)
+        self._tell(str(step))
+        going.append((step.at + step.lasts, injection))
+
+    def _until(self, begun: float, when: float, going: list[tuple[float, Injection]]) -> bool:
+        """Heal what is to be healed until then; return whether to go on."""
+        while True:
+            going.sort(key=lambda each: each[0])
+            ends = going[0][0] if going and going[0][0] <= when else None
+            if self._over.wait(max(0.0, (when if ends is None else ends) - (time.monotonic() - begun))):
+                return False
+            if ends is None:
+                return True
+            _, injection = going.pop(0)
+            injection.heal()

@@ -1,0 +1,30 @@
+set -e
+case $(tc qdisc show dev eth0 root) in "qdisc htb 7074: "*)
+  tc qdisc delete dev eth0 root ;;
+esac
+case $(tc qdisc show dev eth1 root) in "qdisc htb 7074: "*)
+  tc qdisc delete dev eth1 root ;;
+esac
+nft -f - <<'END'
+table inet pytest_machine
+delete table inet pytest_machine
+table netdev pytest_machine
+delete table netdev pytest_machine
+table netdev pytest_machine {
+  chain leaving {
+    type filter hook egress devices = { eth0, eth1 } priority 0; policy accept;
+    ip daddr { 10.213.0.3, 10.214.0.3 } numgen random mod 1000000 < 300000 fwd to "lo"
+    ip6 daddr { fd00::3 } numgen random mod 1000000 < 300000 fwd to "lo"
+    ether type arp accept
+    ip daddr 10.213.0.1 tcp sport { 22, 2376 } accept
+    numgen random mod 1000000 < 50000 fwd to "lo"
+  }
+}
+table inet pytest_machine {
+  chain arriving {
+    type filter hook prerouting priority -350; policy accept;
+    ip saddr 10.213.0.1 tcp dport { 22, 2376 } accept
+    numgen random mod 1000000 < 50000 drop
+  }
+}
+END

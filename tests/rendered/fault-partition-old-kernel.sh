@@ -1,0 +1,25 @@
+set -e
+case $(tc qdisc show dev eth0 root) in "qdisc htb 7074: "*)
+  tc qdisc delete dev eth0 root ;;
+esac
+case $(tc qdisc show dev eth1 root) in "qdisc htb 7074: "*)
+  tc qdisc delete dev eth1 root ;;
+esac
+nft -f - <<'END'
+table inet pytest_machine
+delete table inet pytest_machine
+table inet pytest_machine {
+  chain arriving {
+    type filter hook prerouting priority -350; policy accept;
+    ip saddr { 10.213.0.3, 10.214.0.3 } drop
+    ip6 saddr { fd00::3 } drop
+    ip saddr { 10.213.0.4 } drop
+  }
+  chain leaving {
+    type filter hook postrouting priority 300; policy accept;
+    ip daddr { 10.213.0.3, 10.214.0.3 } drop
+    ip6 daddr { fd00::3 } drop
+    ip daddr { 10.213.0.4 } drop
+  }
+}
+END
