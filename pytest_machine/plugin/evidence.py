@@ -100,7 +100,8 @@ def gather(record: Record, driver: Driver, *, seconds: float = SECONDS) -> Evide
     witnesses: dict[str, Callable[[], None]] = {"its driver": lambda: _outside(record, driver, desk)}
     if (address := record.address) is not None:
         witnesses["its Docker"] = lambda: _engine(record, address, desk, mask)
-        witnesses["SSH"] = lambda: _inside(record, address, desk, seconds=seconds)
+        if address.ssh_port:
+            witnesses["SSH"] = lambda: _inside(record, address, desk, seconds=seconds)
     failures: dict[str, str] = {}
     threads = {name: _start(name, ask, failures) for name, ask in witnesses.items()}
     deadline = time.monotonic() + seconds

@@ -32,6 +32,7 @@ def of_test(item: Node) -> Machines:
         else:
             found = _lease(keeper, Pool.at(scope_node(item, scope), keeper), asked, own=scope == "never", listed=listed)
         rooms.of(item.config).looking.leased(item, found, asked)
+        rooms.of(item.config).healing.leased(item, found.lab)
         return found
 
 
@@ -42,6 +43,7 @@ def of_scope(node: Node) -> Machines:
         asked = [keeper.choice.completed(one) for one in levels.asked(node)]
         found = _lease(keeper, Pool.at(node, keeper), asked, own=True)
         rooms.of(node.config).looking.leased(node, found, asked)
+        rooms.of(node.config).healing.leased(node, found.lab)
     rooms.of(node.config).environment.show(found[0])
     return found
 

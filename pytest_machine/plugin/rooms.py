@@ -16,6 +16,7 @@ from .births import Births
 from .choice import Choice
 from .collection import Collection
 from .environment import Environment
+from .healing import Healing
 from .journal import Journal
 from .keeper import Keeper
 from .looking import Looking
@@ -33,6 +34,7 @@ class Rooms:
 
     collection: Collection
     environment: Environment
+    healing: Healing
     looking: Looking
     report: Report
     keeper: Keeper
@@ -48,14 +50,14 @@ def of(config: pytest.Config) -> Rooms:
         births = Births(journal, Progress(config), looking.could_not_be_made, retries=settings.retries)
         keeper = Keeper(config, choice, births, journal, keep_all=settings.keep == "always")
         report = Report(config, keeper, looking, journal, settings.timeline)
-        rooms = Rooms(Collection(choice), Environment(), looking, report, keeper)
+        rooms = Rooms(Collection(choice), Environment(), Healing(journal), looking, report, keeper)
         if settings.shell == "failed":
             config.pluginmanager.register(Shell(config), "machine-shell")
         if settings.offline:
             _go_offline(config)
         config.stash[_ROOMS] = rooms
         # Of two that come last, the one registered later comes first: the report looks when the keeper has finished.
-        for name in ("collection", "environment", "looking", "report", "keeper"):
+        for name in ("collection", "environment", "healing", "looking", "report", "keeper"):
             config.pluginmanager.register(getattr(rooms, name), f"machine-{name}")
         config.pluginmanager.register(keeper.spares, "machine-spares")
         config.pluginmanager.register(keeper.notices, "machine-notices")

@@ -23,6 +23,7 @@ _KINDS = {
     "failed": "a failed test",
     "resetting": "being reset",
     "destroying": "being destroyed",
+    "fault": "a fault in force",
 }
 
 
@@ -142,6 +143,9 @@ def _bars(life: Sequence[Event], start: float, span: float) -> Iterator[str]:
                 title = f"{event.text}: {outcome}, {_seconds(ended - begun)}"
                 name = ("✗ " if outcome == "failed" else "") + event.text.rpartition("::")[2]
                 yield _bar(outcome, name, title, _at(begun, ended, start, span))
+        elif event.kind == "fault":
+            title = f"{event.text}: in force for {_seconds(event.seconds)}"
+            yield _bar("fault", "", title, _at(event.begun, event.ended, start, span))
         elif event.kind in ("incident", "failed"):
             left = 100 * (event.ended - start) / span
             sign, looks = ("▼", "mark befell") if event.kind == "incident" else ("✗", "mark")
@@ -188,9 +192,9 @@ def _tables(lives: dict[str, list[Event]], events: Sequence[Event]) -> str:
     head = "".join(f'<th scope="col"{" class=number" if 1 < i < 7 else ""}>{each}</th>' for i, each in enumerate(heads))
     said = [
         f'<tr><th scope="row">{escape(event.name)}</th>{_cell(event.ended - events[0].begun)}'
-        f"<td>{escape(event.text)}</td></tr>"
+        f"<td>{escape(event.text)}{f' (for {_seconds(event.seconds)})' if event.kind == 'fault' else ''}</td></tr>"
         for event in events
-        if event.kind in ("incident", "failed", "kept")
+        if event.kind in ("incident", "failed", "kept", "fault")
     ]
     table = (
         f'<section aria-labelledby="each"><h2 id="each">Each machine</h2><div class="scroll"><table><thead><tr>{head}'
