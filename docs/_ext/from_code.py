@@ -1,12 +1,13 @@
 """Directives that draw pages from the code, so that they cannot be out of step with it.
 
 ``{drivers}`` is the matrix of drivers, ``{driver-options}`` a section for each with its options, ``{commands}`` the
-help of every command.
+help of every command, ``{faults}`` a table of all faults.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+import pytest_machine
 from pytest_machine.cli import main
 from pytest_machine.driver import CAPABILITIES, Driver
 from pytest_machine.options import Option, configure, options
@@ -66,6 +68,17 @@ def commands(command: click.Command, path: str = PROGRAM) -> Iterator[tuple[str,
                 yield from commands(below, f"{path} {name}")
 
 
+def faults() -> Iterator[str]:
+    """Return the lines of a table: every fault that comes with us, and what its docstring says first."""
+    homes = {name: home for name, home in pytest_machine._HOMES.items() if home.startswith("faults.")}  # noqa: SLF001  # ours
+    yield "| fault | what happens |"
+    yield "| --- | --- |"
+    for name in sorted(homes, key=lambda name: (homes[name], name)):
+        text = inspect.cleandoc(getattr(pytest_machine, name).__doc__ or "")
+        words = re.sub(r"``(.*?)``", lambda m: "`" + m[1].replace("|", "\\|") + "`", " ".join(text.split()))
+        yield f"| `{name}` | {words} |"
+
+
 class Drivers(SphinxDirective):
     """``{drivers}``."""
 
@@ -82,6 +95,14 @@ class DriverOptions(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(sections()), allow_section_headings=True)
 
 
+class Faults(SphinxDirective):
+    """``{faults}``."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        return self.parse_text_to_nodes("\n".join(faults()))
+
+
 class Commands(SphinxDirective):
     """``{commands}``."""
 
@@ -96,4 +117,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("drivers", Drivers)
     app.add_directive("driver-options", DriverOptions)
     app.add_directive("commands", Commands)
+    app.add_directive("faults", Faults)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

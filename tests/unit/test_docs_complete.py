@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 from pathlib import Path
 
 import pytest
 
+import pytest_machine
 from pytest_machine import driver, errors, hookspecs
 from pytest_machine.plugin import marker
 
@@ -84,6 +86,37 @@ def test_every_hook() -> None:
     assert hooks
     for name in hooks:
         assert name in page
+
+
+def faults() -> dict[str, type]:
+    return {
+        name: getattr(pytest_machine, name)
+        for name, home in pytest_machine._HOMES.items()
+        if home.startswith("faults.")
+    }
+
+
+@pytest.mark.parametrize("name", faults())
+def test_every_fault(name: str) -> None:
+    """It is in the table that its docstring makes, with an example; and among what says what it takes."""
+    page = (DOCS / "faults.md").read_text("utf-8")
+    assert "```{faults}" in page
+    assert f"``{name}(" in (faults()[name].__doc__ or ""), "no example in its docstring"
+    takes = page.partition("## What works where")[2].partition("\n\nWhat")[0]
+    assert f"`{name}`" in takes or name == "Partition"
+
+
+def test_every_fault_can_be_imported() -> None:
+    """Whatever a module of faults defines, and whatever makes a cut."""
+    for path in (DOCS.parent / "pytest_machine" / "faults").iterdir():
+        if path.stem.startswith("__"):
+            continue
+        module = importlib.import_module(f"pytest_machine.faults.{path.stem}")
+        for name, found in vars(module).items():
+            if inspect.isclass(found) and found.__module__ == module.__name__ and hasattr(found, "inject"):
+                assert name.startswith("_") or name == "NetworkFault" or name in pytest_machine.__all__
+    page = (DOCS / "faults.md").read_text("utf-8")
+    assert all(name in page for name in ("halves", "isolate", "bridge", "majorities_ring"))
 
 
 def test_every_python_block_is_python() -> None:
