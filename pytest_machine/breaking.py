@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from . import engine
 from .disturbance import Disturbance
 from .errors import CleanupFailed, ConnectFailed, MachineError, UnknownMachine, Unsupported
-from .facts import PATH
 from .fault import Fault, Host, OfMachines, SupportsRenewal
 from .model import Id, Isolation, Result, Seen, State, Value, names
 from .schedule import Choice, steps
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 H = TypeVar("H", bound=Host)
 
+# A login without a shell of its own does not find ``nft`` in Debian.
+_PATH = "export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH\n"
 _UNDOS = "/run/pytest-machine-faults"
 
 _UPSET = """\
@@ -312,7 +313,7 @@ class _Host:
                 hint="create --driver generic takes it over, by SSH",
             )
         root = () if self._machine.address.user == "root" else ("sudo", "-n")
-        return self._machine.run(*root, "sh", "-c", PATH + script, check=check, timeout=timeout)
+        return self._machine.run(*root, "sh", "-c", _PATH + script, check=check, timeout=timeout)
 
     def upset(self, script: str, *, undo: str, key: str = "") -> Result:
         self._field.touched.add(self.name)

@@ -8,18 +8,25 @@ from typing import ClassVar
 from pytest_machine.fault import Field, Host, OfMachines
 from pytest_machine.model import State
 
-# The daemon's own note of its pid, so that no engine in a container is meant.
-_PID = "pid=$(cat /run/docker.pid 2>/dev/null || pidof -s dockerd)\n"
-_HANG = f"{_PID}kill -STOP $pid"
-_GO_ON = f"{_PID}kill -CONT $pid 2>/dev/null; true"
+# By the daemon's own note of its pid, so that no engine in a container is meant; the note of one that is dead may be
+# of a pid that is somebody else's by now.
+_UP = """\
+up() { pid=$(cat /run/docker.pid 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ]; }
+"""
+# One that has just been killed or restarted is waited for.
+_HANG = f"""\
+{_UP}i=0
+until up; do i=$((i + 1)) && [ $i -lt 100 ] || {{ echo "no dockerd is running" >&2; exit 1; }}; sleep 0.1; done
+kill -STOP "$pid\""""
+_GO_ON = f'{_UP}! up || kill -CONT "$pid" 2>/dev/null; true'
 # Kept down first, or whoever starts services starts it at once. `systemctl` is our own image's init, too.
 _DOWN = """\
 if [ -d /run/machine-init ]; then echo down >/run/machine-init/dockerd.want
 else systemctl mask --runtime --quiet docker.service docker.socket && systemctl stop docker.socket
 fi
 """
-_KILL = f"{_PID}{_DOWN}kill -KILL $pid\nwhile kill -0 $pid 2>/dev/null; do sleep 0.01; done"
-_UP = """\
+_KILL = f'{_UP}{_DOWN}while up; do kill -KILL "$pid" 2>/dev/null; sleep 0.01; done'
+_START = """\
 [ -d /run/machine-init ] || systemctl unmask --runtime --quiet docker.service docker.socket
 systemctl start docker
 """
@@ -33,14 +40,14 @@ class _Engine(OfMachines):
 
     def inject(self, field: Field) -> None:
         """Do it on every machine that runs."""
-        field.each(self.hosts(field), self._do)
+        field.each(self.hosts(field), lambda host: self._do(field, host))
 
     def renew(self, field: Field, host: Host) -> None:
         """Do it again on one that has booted."""
         if self.befalls(field, host):
-            self._do(host)
+            self._do(field, host)
 
-    def _do(self, host: Host) -> None:
+    def _do(self, field: Field, host: Host) -> None:  # noqa: ARG002  # for others
         if host.state is State.RUNNING:
             host.upset(self.script, undo=self.undo, key=self.key)
 
@@ -59,17 +66,26 @@ class EngineHang(_Engine):
     script = _HANG
     undo = _GO_ON
 
+    def _do(self, field: Field, host: Host) -> None:
+        # One that is kept dead hangs as soon as it lives.
+        if not any(isinstance(fault, EngineKill) and fault.befalls(field, host) for fault in field.active):
+            super()._do(field, host)
+
 
 class EngineKill(_Engine):
     """Docker is dead: ``EngineKill("a")`` kills its daemon and keeps it down. Healed, it is started and answers."""
 
     key = "engine-kill"
     script = _KILL
-    undo = _UP
+    undo = _START
 
     def heal(self, field: Field) -> None:
         """Start it, and wait until it answers."""
         super().heal(field)
+        for fault in field.active:
+            if isinstance(fault, EngineHang):
+                for host in self.hosts(field):
+                    fault.renew(field, host)
         field.each(_free(field, self.hosts(field)), lambda host: host.engine_answers())
 
 

@@ -33,7 +33,10 @@ class Event:
     """One stretch of one machine's life."""
 
     kind: str
-    """One of `PHASES`, or ``test``, ``failed`` (to be made), ``kept``, ``incident``, ``fault``; ``queueing`` is no machine's."""
+    """One of `PHASES`, or ``test``, ``failed`` (to be made), ``kept``, ``incident``, ``fault``.
+
+    ``queueing`` is no machine's.
+    """
     machine: str
     """Its id; empty while a test waits for its turn at one, or for memory to make one."""
     name: str

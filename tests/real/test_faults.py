@@ -536,6 +536,11 @@ def test_engine(four: Lab) -> None:
         assert not answers(), "nobody starts it again"
     assert answers()
     assert pid_inside(d) != pid
+    kill = four.inject(EngineKill("d"))
+    with four.inject(EngineHang("d")):
+        kill.heal()
+        assert d.run("ps", "-o", "stat=", "-p", pid_inside(d)).stdout.startswith("T"), "it lives, and hangs"
+    assert answers()
     pid = pid_inside(d)
     with four.inject(EngineRestart("d")):
         assert answers()
