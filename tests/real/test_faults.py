@@ -448,7 +448,9 @@ def test_they_end_in_any_order(broken: Lab) -> None:
     a = broken["a"]
 
     def inside() -> str:
-        script = "nft --stateless list ruleset | grep -A40 pytest_machine; tc qdisc show; tc class show dev eth1"
+        script = "nft --stateless list ruleset | grep -A40 pytest_machine; tc qdisc show; tc class show dev " + device(
+            a
+        )
         said = a.run("sh", "-c", script).stdout
         return re.sub(r"refcnt \d+|direct_packets_stat \d+|(?<=fifo )\w+:|(?<=leaf )\w+:", "", said)
 
