@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from pytest_machine import engine, images, preloads
+from pytest_machine import Partition, engine, images, preloads
 from pytest_machine.lab import Lab
 from pytest_machine.model import Spec
 from pytest_machine.plugins import Registry
@@ -272,6 +272,7 @@ def measure(chosen: argparse.Namespace, folder: Path) -> None:
     taken, answers = memory(chosen.alive, folder / "alive")
     print(f"{f'memory of an idle machine, {chosen.alive} alive':<58} {taken:5.1f} MB            (≤ 60)", flush=True)
     print(f"{f'of {chosen.alive} alive at once, answering':<58} {answers:5d}", flush=True)
+    cuts(chosen.rounds, folder / "cuts")
     sharing(max(1, chosen.rounds // 3), folder)
     plain, with_ = [], []
     for _ in range(chosen.rounds):
@@ -279,6 +280,25 @@ def measure(chosen: argparse.Namespace, folder: Path) -> None:
         with_.append(time_pytest(folder))
     cost = (statistics.median(with_) - statistics.median(plain)) * 1000
     print(f"{'plugin on a run without machines':<58} {cost:5.1f} ms            (≤ 30)", flush=True)
+
+
+def cuts(rounds: int, folder: Path) -> None:
+    """Print how long a partition takes to be in force, and to be healed."""
+    with Lab(store=Store(folder), registry=Registry()) as lab:
+        lab.create(replace(SPEC, name="a"), replace(SPEC, name="b"))
+        in_force, healed = [], []
+        for _ in range(rounds + 1):
+            begun = time.monotonic()
+            injection = lab.inject(Partition(["a"], ["b"]))
+            cut = time.monotonic()
+            injection.heal()
+            in_force.append(cut - begun)
+            healed.append(time.monotonic() - cut)
+    for what, seconds in (
+        ("a partition in force", in_force[1:]),
+        ("a partition healed", healed[1:]),
+    ):  # the first logs in
+        print(f"{what:<58} {statistics.median(seconds):5.2f} s             (≤ 0.2)", flush=True)
 
 
 def show(what: str, ours: list[float], theirs: list[float], bound: float) -> None:

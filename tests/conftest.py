@@ -20,11 +20,15 @@ os.environ.setdefault("PYTEST_MACHINE_CACHE", str(cache_dir()))
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever has two counts is a long proof."""
     for item in items:
-        if "rounds" in getattr(item, "fixturenames", ()):
+        if "rounds" in getattr(item, "fixturenames", ()) or full_only.mark in item.own_markers:
             item.add_marker("proof")
 
 
 FULL = os.environ.get("PYTEST_MACHINE_PROOF") == "full"
+
+
+full_only = pytest.mark.skipif(not FULL, reason="a long proof: tox -e proof")
+"""For what takes a quiet host, or long, and of which other tests here are the sample."""
 
 
 @pytest.fixture
