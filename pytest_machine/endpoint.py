@@ -1,8 +1,8 @@
 """Where the user's own Docker engine is, as the `docker` command would find it, and a client for it.
 
 `DOCKER_HOST` goes before `DOCKER_CONTEXT`, that before the context which `docker context use` has chosen, that before
-the system's default socket. One difference: what `docker-machine env` has set names a machine, and never the engine
-that machines are made in.
+the system's default socket. One difference, where it is asked for: what `docker-machine env` has set names a machine,
+and no machine is made in another. Images may well come from it: for many it is the only engine that they have.
 """
 
 from __future__ import annotations
@@ -108,12 +108,12 @@ def at(url: str, environ: Mapping[str, str]) -> Endpoint:
     return Endpoint(url, certs, verify=bool(environ.get("DOCKER_TLS_VERIFY")))
 
 
-def named(environ: Mapping[str, str]) -> Endpoint:
-    """Return the engine that `docker` would speak to with these variables.
+def named(environ: Mapping[str, str], *, machine: bool = False) -> Endpoint:
+    """Return the engine that `docker` would speak to with these variables, a `machine` that they name or not.
 
     Raises `OSError`, `ValueError`, `KeyError` or `TypeError` when a context was chosen that cannot be read.
     """
-    if environ.get("DOCKER_HOST") and not environ.get("DOCKER_MACHINE_NAME"):
+    if environ.get("DOCKER_HOST") and (machine or not environ.get("DOCKER_MACHINE_NAME")):
         return at(environ["DOCKER_HOST"], environ)
     config = _config(environ)
     chosen = environ.get("DOCKER_CONTEXT") or _current(config)

@@ -113,8 +113,8 @@ def uncovered() -> dict[str, str]:
 
 @contextlib.contextmanager
 def local() -> Iterator[docker.APIClient]:
-    """Yield a client of the user's own engine, as ``docker`` in their shell would find it; no machine's."""
-    client = endpoint.named(uncovered()).client(timeout=60)
+    """Yield a client of the user's own engine, as ``docker`` in their shell would find it; no test's machine's."""
+    client = endpoint.named(uncovered(), machine=True).client(timeout=60)
     try:
         yield client
     finally:

@@ -45,6 +45,7 @@ def test_who_goes_before_whom(config: Path) -> None:
     # What `docker-machine env` has set is a machine.
     machine = {"DOCKER_HOST": "tcp://10.214.0.2:2376", "DOCKER_MACHINE_NAME": "default"}
     assert found(**machine) == "unix:///run/user/1000/docker.sock"
+    assert named({"DOCKER_CONFIG": str(config), **machine}, machine=True).url == machine["DOCKER_HOST"]
 
 
 def test_tls(config: Path) -> None:
