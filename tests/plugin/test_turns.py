@@ -14,6 +14,7 @@ import pytest
 from pytest_machine.kept import everywhere as kept_everywhere
 from pytest_machine.store import Store
 from pytest_machine.testing.fake import FakeDriver
+from tests.conftest import full_only
 
 from .conftest import Left, Log, Run
 
@@ -110,7 +111,9 @@ def test_it(machine, x):
 
 
 class TestWorkers:
-    @pytest.mark.parametrize("dist", ["load", "worksteal", "loadfile", "loadscope"])
+    @pytest.mark.parametrize(
+        "dist", ["load", *(pytest.param(dist, marks=full_only) for dist in ("worksteal", "loadfile", "loadscope"))]
+    )
     def test_forty_tests_on_four_workers_have_one_machine(
         self, inner: pytest.Pytester, log: Log, left: Left, home: Path, dist: str
     ) -> None:
