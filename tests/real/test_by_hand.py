@@ -17,6 +17,7 @@ from pytest_machine.cli.declared import lab_of
 from pytest_machine.drivers.runc import RuncDriver
 from pytest_machine.model import Network
 from pytest_machine.store import Store
+from tests.conftest import full_only
 
 from . import private
 
@@ -77,6 +78,7 @@ def test_killed_creations_block_no_name_and_leave_nothing(rounds: Callable[[int,
     assert any(line["machines"] for line in played)
 
 
+@full_only  # tests/cli plays the same on machines that are quicker made
 def test_a_file_of_machines_and_access_to_one(by_hand: ByHand, tmp_path: Path) -> None:
     file = tmp_path / "machines.toml"
     file.write_text(FILE)

@@ -17,6 +17,7 @@ from pytest_machine.errors import BadSpec, DriverError, EngineFailed
 from pytest_machine.images import engines
 from pytest_machine.lab import Lab
 from pytest_machine.model import Engine, Spec, Value
+from tests.conftest import full_only
 
 from .asked import pid_of
 
@@ -60,7 +61,10 @@ def spec(engine: str | Path, *, setting: Engine | None = None, **options: Value)
     return Spec(driver="runc", options={"engine": str(engine), **options}, engine=setting or Engine(), timeout=60)
 
 
-@pytest.mark.parametrize(("engine", "found"), [("20.10", "20.10."), ("26", "26.1."), ("28.5", "28.5.")])
+@pytest.mark.parametrize(
+    ("engine", "found"),
+    [("20.10", "20.10."), ("26", "26.1."), pytest.param("28.5", "28.5.", marks=full_only)],
+)
 def test_a_version_is_a_release(engine: str, found: str, lab: Lab) -> None:
     (machine,) = lab.create(spec(engine))
     assert machine.docker.version()["Version"].startswith(found)
