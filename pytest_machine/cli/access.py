@@ -87,8 +87,17 @@ def import_(ctx: click.Context, file: str, *, name: str | None, passphrase_file:
     if file == "-":
         text = sys.stdin.buffer.read(LONGEST + 1)
     else:
-        with Path(file).open("rb") as stream:
-            text = stream.read(LONGEST + 1)
+        try:
+            with Path(file).open("rb") as stream:
+                text = stream.read(LONGEST + 1)
+        except OSError as error:
+            from pytest_machine.errors import UsageError
+
+            raise UsageError(
+                f"The file '{file}' cannot be read.",
+                facts={"reason": error.strerror or error},
+                hint="docker-machine export NAME -o FILE writes one, where the machine was made",
+            ) from error
     called = "-" if file == "-" else Path(file).name
     content = unseal(text, _passphrase(passphrase_file, twice=False), called=called)
     record, files = _unpacked(content, session, name, called)

@@ -366,6 +366,11 @@ def _options(texts: tuple[str, ...]) -> dict[str, object]:
     found: dict[str, object] = {}
     for text in texts:
         flag, given, value = text.lstrip("-").partition("=")
+        if not flag:
+            raise Failed(
+                "Error setting machine configuration from flags provided: "
+                f"'{text}' is no option: --engine-opt FLAG=VALUE"
+            )
         if flag in _LISTS:
             kept = found.setdefault(_LISTS[flag], [])
             assert isinstance(kept, list)

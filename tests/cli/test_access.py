@@ -240,3 +240,9 @@ def test_the_imported_are_not_made(quick: Program) -> None:
     said = quick("create", "-d", "imported", "a")
     assert said.code == 3
     assert "hint: docker-machine import FILE" in said.err
+
+
+def test_a_file_that_there_is_not(program: Program) -> None:
+    said = program.here("import", "absent.access")
+    assert said.code == 2
+    assert said.err.startswith("The file 'absent.access' cannot be read.\n  reason  No such file or directory\nhint: ")

@@ -300,3 +300,9 @@ def test_several_mirrors_in_one_variable(program: Program) -> None:
     mirrors = "https://a.example,https://b.example"
     assert program.here("create", "-d", "fake", "web", ENGINE_REGISTRY_MIRROR=mirrors).code == 0
     assert program.store.load("web").engine == {"options": {"registry-mirrors": mirrors.split(",")}, "env": []}
+
+
+def test_an_option_of_docker_has_a_name(program: Program) -> None:
+    said = program.here("create", "-d", "fake", "--engine-opt", "=3", "web")
+    assert (said.code, "'=3' is no option: --engine-opt FLAG=VALUE" in said.err) == (1, True)
+    assert program.store.names() == []
