@@ -15,6 +15,8 @@ pytest_plugins = ["pytester"]
 
 # Pytester gives its runs a home of their own, and with it an empty cache: each would build the machine image anew.
 os.environ.setdefault("PYTEST_MACHINE_CACHE", str(cache_dir()))
+# `env` speaks the user's shell, and a CI job may have none.
+os.environ["SHELL"] = "/bin/bash"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -63,8 +63,10 @@ class Suite:
         begun = time.monotonic()
         out, _ = process.communicate(timeout=seconds)
         self.nothing_is_left(ALLOWED - min(ALLOWED - 1, time.monotonic() - begun))
+        # pytest's own capturing falls over a second Ctrl-C in its last steps, and says so.
+        own = out.replace("Exception ignored in: <generator object CaptureManager.", "")
         for word in ("Exception in thread", "Exception ignored", "Fatal Python error", "INTERNALERROR"):
-            assert word not in out, out
+            assert word not in own, out
         return out
 
     def nothing_is_left(self, seconds: float = ALLOWED) -> None:

@@ -160,7 +160,8 @@ def test_files_in_memory_are_bounded(lab: Lab) -> None:
     with contextlib.suppress(WaitTimeout):
         machine.run("dd", "if=/dev/zero", "of=/mnt/filler", "bs=1M", "count=1000", check=False, timeout=10)
     if group is not None and group.exists():
-        assert int((group / "memory.max_usage_in_bytes").read_text()) <= limit
+        # Each processor charges in batches of up to 64 pages, and the high-water mark may show one on top.
+        assert int((group / "memory.max_usage_in_bytes").read_text()) <= limit + MIB
     machine.kill()
     machine.start()
     assert machine.run("ls", "/mnt").stdout == ""
