@@ -152,6 +152,14 @@ class SupportsReset(Protocol):
         """Return what is not as it was noted, outside of Docker's own data; sorted, in words for people."""
         ...
 
+    def is_touched(self, record: Record) -> bool:
+        """Whether it shows at a glance that the host is not as it was noted, whatever its Docker holds; in doubt not.
+
+        Asked before Docker is cleaned, which is in vain on a host that is laid again anyway; `changes` has the last
+        word.
+        """
+        ...
+
     def lay_again(self, record: Record, seed: Seed) -> None:
         """Throw away all that the machine ever wrote and power it on as it was born: address, seed, networks."""
         ...

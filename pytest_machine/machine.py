@@ -33,6 +33,7 @@ from .driver import (
     SupportsSnapshotNames,
     SupportsSnapshots,
 )
+from .errand import Errand
 from .errors import NotRunning, Unsupported, UsageError
 from .model import Address, Id, Network, Record, Result, Spec, State, names
 from .options import configure
@@ -394,9 +395,9 @@ class Machine:
         """Take the machine as it is for what `reset` brings back. Done by whoever is about to share it."""
         if isinstance(self.driver, SupportsReset):
             # Only there is the engine cleaned on its own; elsewhere the whole disk is brought back.
-            found = cleaning.inventory(self.address, certs=self.record.directory)
-            write(self.record.directory / _PRISTINE, json.dumps(found).encode(), durable=False)
+            looking = Errand(functools.partial(cleaning.inventory, self.address, certs=self.record.directory))
             self.driver.note(self.record)
+            write(self.record.directory / _PRISTINE, json.dumps(looking.result()).encode(), durable=False)
         elif isinstance(self.driver, SupportsSnapshots):
             self.driver.snapshot(self.record, "pristine")
 
@@ -416,7 +417,7 @@ class Machine:
                 )
             if self._is_clean():
                 return
-            self._let_go()
+            letting_go = Errand(self._let_go)  # nothing is asked of the machine any more, so it may end meanwhile
             if isinstance(driver, SupportsReset):
                 driver.lay_again(self.record, birth.seed(self.record))
             elif isinstance(driver, SupportsSnapshots):
@@ -424,6 +425,7 @@ class Machine:
             else:
                 driver.destroy(self.record)
                 driver.create(self.record, birth.seed(self.record))
+            letting_go.result()
             self._settle(timeout)
             birth.load(self.record)
             self.note()
@@ -503,6 +505,8 @@ class Machine:
         try:
             pristine = json.loads((self.record.directory / _PRISTINE).read_text())
         except (OSError, ValueError):
+            return False
+        if self.driver.is_touched(self.record):
             return False
         return cleaning.clean(self.address, certs=self.record.directory, pristine=pristine) and not self.changes()
 

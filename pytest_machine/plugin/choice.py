@@ -6,7 +6,6 @@ One that was chosen for the user is a skip by name, unless ``CI`` is set: there,
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from pytest_machine.errors import DriverUnavailable, MachineError
+from pytest_machine.errors import BadSpec, DriverUnavailable, MachineError, UnknownDriver, Unsupported
 from pytest_machine.model import Engine, Spec
 from pytest_machine.options import from_environment, options
 from pytest_machine.preloads import absolute
@@ -82,10 +81,29 @@ class Choice:
         return spec
 
     def expect(self, asked: Asked) -> None:
-        """Raise what `spec` raises, and what no host could give; whether this one can is asked when the test runs."""
-        spec = self.spec(asked)
-        with contextlib.suppress(DriverUnavailable):
-            self._check(spec)
+        """Raise what is wrong with what a mark asks for; whether this host can give it is asked when the test runs.
+
+        Of a mark that names no driver, what the one lacks that a flag names or that is chosen here is no fault of the
+        mark's, as long as some driver has it: the test may well be skipped here.
+        """
+        try:
+            self._check(self.spec(asked))
+        except DriverUnavailable:
+            pass
+        except (UnknownDriver, Unsupported):
+            if asked.driver:
+                raise
+        except BadSpec:
+            if asked.driver or not self._elsewhere(asked):
+                raise
+
+    def _elsewhere(self, asked: Asked) -> bool:
+        """Whether the options that this driver does not know are another's."""
+        registry = self.registry
+        full = self.completed(asked)
+        mine = options(registry.driver(full.driver) if full.driver else self._choose(full))
+        foreign = asked.options.keys() - mine.keys()
+        return bool(foreign) and any(foreign <= options(registry.driver(name)).keys() for name in registry.names())
 
     def _choose(self, full: Asked) -> type[Driver]:
         # Networks are a capability too: whoever sits on one needs a driver that has them.

@@ -59,9 +59,7 @@ class Collection:
         shared_scope([self._choice.completed(one) for one in asked])
         if uses_machine(item):
             for one in asked:
-                # Whether it suits a driver that a flag names, or that is chosen here, is no question to the mark.
-                if one.driver:
-                    self._choice.expect(one)
+                self._choice.expect(one)
 
 
 def _listed(tests: list[str]) -> str:

@@ -175,6 +175,7 @@ class AbilityTests(Bench):
         machine = self.create(specimen())
         driver.note(machine.record)
         time.sleep(1)
+        assert not driver.is_touched(machine.record), "is_touched() of a machine that nobody touched"
         assert list(driver.changes(machine.record)) == [], "changes() of a machine that nobody touched"
 
     def test_laid_again_it_is_as_it_was_born(self, specimen: Make) -> None:

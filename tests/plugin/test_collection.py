@@ -65,6 +65,7 @@ def test_one_mark_for_many_tests_is_said_once(inner: pytest.Pytester) -> None:
             "@machine(driver='runc', options={'address': 'x'})",
             "The option 'address' of the driver 'runc' cannot be 'x'.",
         ),
+        ("@machine(options={'imgae': 'x'})", "The driver 'fake' has no option 'imgae'."),
         ("@machine('a', reuse='module')\n@machine('b')", "shared together or not at all"),
         ("@machine('a')\n@machine('a')", "Two marks on one level both name a machine 'a'."),
     ],
@@ -74,6 +75,40 @@ def test_what_the_mark_alone_gets_wrong(inner: pytest.Pytester, marks: str, says
     result = inner.runpytest_inprocess()
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines([f"*::test_it: *{says}*", "*hint: *"])
+
+
+@pytest.mark.parametrize(
+    ("mark", "says"),
+    [
+        ("image='potato'", "There is no machine image 'potato'."),
+        ("options={'address': 'x'}", "The option 'address' of the driver 'runc' cannot be 'x'."),
+    ],
+)
+def test_a_mark_that_suits_no_driver_as_a_flag_has_it(inner: pytest.Pytester, mark: str, says: str) -> None:
+    inner.makepyfile(f"import pytest\n@pytest.mark.machine({mark})\ndef test_it(machine): ...")
+    result = inner.runpytest_inprocess("--machine-driver=runc")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines([f"*::test_it: *{says}*", "*hint: *"])
+
+
+@pytest.mark.parametrize(
+    ("mark", "says"),
+    [
+        ("options={'subnet': '10.99.0.0/24'}", "The driver 'fake' has no option 'subnet'."),
+        ("needs=['own-kernel']", "The driver 'fake' does not have 'own-kernel'."),
+    ],
+)
+def test_what_another_driver_has_is_the_tests_own_trouble(inner: pytest.Pytester, mark: str, says: str) -> None:
+    """A mark that names no driver, and suits one: the test may be skipped here for that very reason."""
+    inner.makepyfile(
+        "import pytest\n"
+        f"@pytest.mark.machine({mark})\ndef test_it(machine): ...\n"
+        f"@pytest.mark.skip\n@pytest.mark.machine({mark})\ndef test_skipped(machine): ...\n"
+        "def test_other(): ..."
+    )
+    result = inner.runpytest_inprocess("--machine-driver=fake")
+    result.assert_outcomes(passed=1, skipped=1, errors=1)
+    result.stdout.fnmatch_lines([f"*{says}*"])
 
 
 def test_marks_that_a_hook_adds(inner: pytest.Pytester) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from pytest_machine.driver import SupportsReset
 from pytest_machine.lab import Lab
 from pytest_machine.machine import Machine
 from pytest_machine.model import State
@@ -95,6 +96,15 @@ FACTS = {
     ),
 }
 WORK = HOST | {name: script for name, (script, _) in FACTS.items()}
+
+
+KEPT = "a change that keeps size and time"
+
+
+def seen_at_a_glance(machine: Machine) -> bool:
+    driver = machine.driver
+    assert isinstance(driver, SupportsReset)
+    return driver.is_touched(machine.record)
 
 
 def container(machine: Machine, image: str) -> None:
@@ -210,6 +220,7 @@ def test_what_was_done_to_the_engine_is_undone_without_another_boot(
         shared.note()
     booted = pid_of(shared)
     dirt(shared, "busybox:latest")
+    assert not seen_at_a_glance(shared)
     shared.reset()
     assert pid_of(shared) == booted
     assert [image.tags for image in shared.docker.images.list()] == [["busybox:latest"]]
@@ -217,6 +228,14 @@ def test_what_was_done_to_the_engine_is_undone_without_another_boot(
     assert shared.docker.volumes.list() == []
     assert len(shared.docker.networks.list()) == 3
     assert shared.docker.info()["Swarm"]["LocalNodeState"] == "inactive"
+
+
+@pytest.mark.parametrize("script", [HOST["a file"], HOST["a mode"], HOST["a file gone"], FACTS[KEPT][0]])
+def test_a_touched_layer_is_seen_at_a_glance(shared: Machine, script: str) -> None:
+    assert not seen_at_a_glance(shared)
+    shared.run("sh", "-c", script)
+    assert seen_at_a_glance(shared)
+    shared.reset()
 
 
 def test_an_untouched_machine_is_not_booted_again(shared: Machine) -> None:

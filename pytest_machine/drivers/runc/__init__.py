@@ -148,13 +148,21 @@ class RuncDriver:
         except OSError as error:  # a path too long to look at, for one
             return [f"what cannot be compared: {error}"]
 
+    def is_touched(self, record: Record) -> bool:
+        """Return whether a file in the machine's own layer is not as it was noted."""
+        place = Place(record.id)
+        try:
+            return traces.is_touched(json.loads(place.noted.read_text()), place)
+        except OSError:
+            return True
+
     def lay_again(self, record: Record, seed: Seed) -> None:
         """Empty the machine's layers and boot it over the image again; its lease stays."""
         place = Place(record.id)
         shut(place)
-        storage.empty(place)
-        network.unplug(record.id)
-        self.create(record, seed)
+        with storage.emptied(place):
+            network.unplug(record.id)
+            self.create(record, seed)
 
     def start(self, record: Record) -> None:
         """Start the machine, as it was on its disk."""

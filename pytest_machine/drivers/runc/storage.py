@@ -6,8 +6,10 @@ the lower layer of an overlay whose upper directory is the machine's.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pytest_machine.errors import DriverError
@@ -141,10 +143,37 @@ def _tail(path: Path, size: int = 65536) -> bytes:
 
 def empty(place: Place) -> None:
     """Remove every file of the machine but its tag, by which whatever remains can still be found."""
-    if place.state.exists():
-        entries = [entry for entry in place.state.iterdir() if entry != place.tag]
-        # `rm`, because what a machine left behind may be nested deeper than Python can recurse.
-        run("rm", "-rf", "--one-file-system", *entries, timeout=600)
+    _remove(_entries(place))
+
+
+@contextlib.contextmanager
+def emptied(place: Place) -> Iterator[None]:
+    """Have the machine's folder empty for a while, but for its tag; what was in it is removed only at the end.
+
+    For a machine that is laid again: removing takes as long as it wrote much, and it can boot meanwhile. Should we be
+    killed before the end, `empty` removes what was put aside, as all that is in the folder.
+    """
+    entries = _entries(place)
+    aside = place.state / f"{_ASIDE}{secrets.token_hex(4)}"
+    aside.mkdir(mode=0o700)
+    for entry in entries:
+        entry.rename(aside / entry.name)
+    try:
+        yield
+    finally:
+        _remove([aside])
+
+
+_ASIDE = "aside-"
+
+
+def _entries(place: Place) -> list[Path]:
+    return [entry for entry in place.state.iterdir() if entry != place.tag] if place.state.exists() else []
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    # `rm`, because what a machine left behind may be nested deeper than Python can recurse.
+    run("rm", "-rf", "--one-file-system", *paths, timeout=600)
 
 
 def forget(place: Place) -> None:

@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -35,6 +35,8 @@ _OWN_FILES = frozenset(
 _OWN_RUN = frozenset(
     ("docker/netns", "docker/containerd", "docker/runtime-runc", "containerd", "motd.dynamic", "xtables.lock")
 )
+# Where Docker keeps what it has.
+_DOCKERS = "/var/lib/docker"
 # Processes that come and go in an untouched machine: the init's alarm clock, and our own SSH sessions.
 _OWN_PROCESSES = re.compile(r"sleep \d+\.\d{6}|sshd(-session|-auth)?: (?!.*\[listener\]).*")
 # A number that the kernel counts, among those that somebody sets.
@@ -69,18 +71,36 @@ def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str
     return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
 
 
+def is_touched(before: Mapping[str, str], place: Place) -> bool:
+    """Return whether a file in the machine's own layer is not what it was: seen in milliseconds, and no more than that.
+
+    None of these is Docker's, so that what it holds now makes no difference.
+    """
+    elsewhere = tuple(f"file {folder}/" for folder in ("/run", "/dev", _DOCKERS))
+
+    def own(facts: Iterable[tuple[str, str]]) -> Facts:
+        return {key: value for key, value in facts if key.startswith("file /") and not key.startswith(elsewhere)}
+
+    return own(before.items()) != own(_layer(storage.attach(place)))
+
+
 def _files(home: Path) -> Iterator[tuple[str, str]]:
+    """Every file on the machine's own disk."""
+    yield from _layer(home)
+    # What is deeper is the engine's to keep: an engine that was cleaned still notes what it has seen.
+    for path, _ in _walk(home / "docker", depth=2):
+        yield f"file {_DOCKERS}/{path.relative_to(home / 'docker')}", ""
+
+
+def _layer(home: Path) -> Iterator[tuple[str, str]]:
     """Every file in the machine's own layer: what is not there is as the image has it."""
     upper = home / "upper"
     for path, status in _walk(upper):
         name = "/" + str(path.relative_to(upper))
-        if name not in _OWN_FILES and not name.startswith("/var/lib/docker/"):
+        if name not in _OWN_FILES and not name.startswith(f"{_DOCKERS}/"):
             # A folder's times change when a file in it does, and that one is in the table itself.
             content = "" if stat.S_ISDIR(status.st_mode) else f"{_version(status)} {status.st_ino}"
             yield f"file {name}", f"{status.st_mode:o} {status.st_uid} {status.st_gid} {status.st_rdev} {content}"
-    # What is deeper is the engine's to keep: an engine that was cleaned still notes what it has seen.
-    for path, _ in _walk(home / "docker", depth=2):
-        yield f"file /var/lib/docker/{path.relative_to(home / 'docker')}", ""
 
 
 def _version(status: os.stat_result) -> str:
