@@ -149,10 +149,10 @@ class RuncDriver:
             return [f"what cannot be compared: {error}"]
 
     def is_touched(self, record: Record) -> bool:
-        """Return whether a file in the machine's own layer is not as it was noted."""
+        """Return whether a file or one of its own processes is not as it was noted."""
         place = Place(record.id)
         try:
-            return traces.is_touched(json.loads(place.noted.read_text()), place)
+            return traces.is_touched(json.loads(place.noted.read_text()), place, self._running(record))
         except OSError:
             return True
 

@@ -71,17 +71,21 @@ def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str
     return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
 
 
-def is_touched(before: Mapping[str, str], place: Place) -> bool:
-    """Return whether a file in the machine's own layer is not what it was: seen in milliseconds, and no more than that.
+def is_touched(before: Mapping[str, str], place: Place, pid: int) -> bool:
+    """Return whether a file in the machine's own layer is not what it was, or a process that was there from the start.
 
-    None of these is Docker's, so that what it holds now makes no difference.
+    Seen in milliseconds, and whatever Docker holds now: the files are none of Docker's, and its containers are further
+    processes. An engine that was stopped or killed is not asked for an answer that it will not give.
     """
     elsewhere = tuple(f"file {folder}/" for folder in ("/run", "/dev", _DOCKERS))
 
     def own(facts: Iterable[tuple[str, str]]) -> Facts:
         return {key: value for key, value in facts if key.startswith("file /") and not key.startswith(elsewhere)}
 
-    return own(before.items()) != own(_layer(storage.attach(place)))
+    if own(before.items()) != own(_layer(storage.attach(place))):
+        return True
+    running = dict(_processes(pid))
+    return any(running.get(key) != value for key, value in before.items() if key.startswith("process "))
 
 
 def _files(home: Path) -> Iterator[tuple[str, str]]:
