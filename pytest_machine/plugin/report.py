@@ -122,12 +122,12 @@ def summary(tally: Tally, left: list[str], kept: Sequence[Kept] = ()) -> list[st
     for each in kept:
         lines.append(f"kept: '{each.record.name}' ({each.record.driver} {each.record.id}): {each.because}")
         lines += [f"  {command}" for command in (each.ssh, each.docker, each.remove) if command]
-    if not (left or kept):
-        lines.append("none is left")
     # A worker that had it before the test that failed on another does not know that it is kept.
     stay = {name: until for name, until in tally.stay.items() if name not in {label(each.record) for each in kept}}
     if stay:
         until = time.strftime("%H:%M", time.localtime(min(stay.values())))
         lines.append(f"{len(stay)} stays for later runs: {', '.join(stay)}, until {until}")
         lines.append("hint: pytest-machine prune --all removes it now, with all that was kept or made by hand")
+    if not (left or kept):
+        lines.append("nothing else is left" if stay else "none is left")
     return lines

@@ -250,9 +250,9 @@ class TestRuns:
         result.stdout.fnmatch_lines(
             [
                 "*= machines =*",
-                "none is left",
                 "1 stays for later runs: machine (*), until *",
                 "hint: pytest-machine prune --all *",
+                "nothing else is left",
             ]
         )
 
