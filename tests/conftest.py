@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -17,11 +20,24 @@ pytest_plugins = ["pytester"]
 os.environ.setdefault("PYTEST_MACHINE_CACHE", str(cache_dir()))
 # `env` speaks the user's shell, and a CI job may have none.
 os.environ["SHELL"] = "/bin/bash"
+# Our own workers (`scripts/test`) are no concern of the runs inside of tests; and each has fake machines of its own.
+WORKER = os.environ.pop("PYTEST_XDIST_WORKER", "")
+for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
+    del os.environ[name]
+if WORKER:
+    os.environ["PYTEST_MACHINE_FAKES"] = tempfile.mkdtemp(prefix=f"fakes-{WORKER}-")
+    atexit.register(shutil.rmtree, os.environ["PYTEST_MACHINE_FAKES"], ignore_errors=True)
+
+ON_HOST = ("tests/real/", "tests/conformance/test_docker.py", "tests/cli/test_docker_cli.py", "examples/")
+"""Where all tests are `on_host`."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever has two counts is a long proof."""
+    """Whatever has two counts is a long proof; what is on this host has one worker for it all."""
     for item in items:
+        where = item.nodeid
+        if where.startswith(ON_HOST) or where.partition("::")[0].endswith("real.py"):
+            item.add_marker(on_host.mark)
         if "rounds" in getattr(item, "fixturenames", ()) or full_only.mark in item.own_markers:
             item.add_marker("proof")
 
@@ -31,6 +47,13 @@ FULL = os.environ.get("PYTEST_MACHINE_PROOF") == "full"
 
 full_only = pytest.mark.skipif(not FULL, reason="a long proof: tox -e proof")
 """For what takes a quiet host, or long, and of which other tests here are the sample."""
+
+
+on_host = pytest.mark.xdist_group("host")
+"""For what makes machines that this whole host sees, or prunes: one test at a time, also where workers share them out."""
+
+alone = pytest.mark.alone
+"""For what counts everything on this host: nobody else may run anything meanwhile."""
 
 
 @pytest.fixture

@@ -49,7 +49,8 @@ STEPS = ("tags", "port", "disk", "engine")
 
 
 def _directory() -> Path:
-    return Path(tempfile.gettempdir()) / "pytest-machine-fake"
+    given = os.environ.get("PYTEST_MACHINE_FAKES")
+    return Path(given) if given else Path(tempfile.gettempdir()) / "pytest-machine-fake"
 
 
 @dataclass(frozen=True, kw_only=True)
