@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 
+import hypothesis
 import pytest
 
 from pytest_machine.owner import cache_dir
@@ -37,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         where = item.nodeid
         if where.startswith(ON_HOST) or where.partition("::")[0].endswith("real.py"):
-            item.add_marker(on_host.mark)
+            item.add_marker(on_host)
         if "rounds" in getattr(item, "fixturenames", ()) or full_only.mark in item.own_markers:
             item.add_marker("proof")
 
@@ -50,10 +51,15 @@ full_only = pytest.mark.skipif(not FULL, reason="a long proof: tox -e proof")
 
 
 on_host = pytest.mark.xdist_group("host")
-"""For what makes machines that this whole host sees, or prunes: one test at a time, also where workers share them out."""
+"""For what makes machines that this whole host sees, or prunes: one test at a time, also where workers share them."""
 
 alone = pytest.mark.alone
 """For what counts everything on this host: nobody else may run anything meanwhile."""
+
+
+# A busy host is no fault of what is tested; and what nobody changed does not fail another day. The proof looks further.
+hypothesis.settings.register_profile("here", deadline=None, derandomize=not FULL)
+hypothesis.settings.load_profile("here")
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from pytest_machine.owner import Run
 from pytest_machine.plugins import Registry
 from pytest_machine.store import Store
 from pytest_machine.testing.host import census, host_leftovers
-from tests.conftest import alone
 from pytest_machine.waiting import NotYet, wait
+from tests.conftest import alone
 from tests.real.asked import spec
 
 DRIVERS_OWN = (Path("/var/lib/pytest-machine/runc"), Path("/run/pytest-machine/runc"))
