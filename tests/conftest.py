@@ -50,6 +50,9 @@ full_only = pytest.mark.skipif(not FULL, reason="a long proof: tox -e proof")
 """For what takes a quiet host, or long, and of which other tests here are the sample."""
 
 
+SLOWNESS = 1 if FULL else 5
+"""How many times slower than promised this host may be, for it may be busy. The proof takes us at our word."""
+
 on_host = pytest.mark.xdist_group("host")
 """For what makes machines that this whole host sees, or prunes: one test at a time, also where workers share them."""
 

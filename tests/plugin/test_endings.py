@@ -17,12 +17,12 @@ from pytest_machine import owner, reaper
 from pytest_machine.model import Record
 from pytest_machine.plugins import Registry
 from pytest_machine.testing.fake import FakeDriver
-from tests.conftest import on_host
+from tests.conftest import SLOWNESS, on_host
 
 from .conftest import Run
 
 Left = Callable[[], list[Record]]
-ALLOWED = 10.0
+ALLOWED = 10.0 * SLOWNESS
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no such signals")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pytest_machine.model import Record
+from tests.conftest import SLOWNESS
 
 from .conftest import Run
 
@@ -218,13 +219,13 @@ class TestSignals:
         process.kill()
         process.communicate(timeout=30)
         assert left() != []
-        until(lambda: left() == [] and not list((home / "runs").glob("[!.]*")), 10)
+        until(lambda: left() == [] and not list((home / "runs").glob("[!.]*")), 10 * SLOWNESS)
 
     def test_term_under_xdist_leaves_nothing(self, waiting: Waiting, left: Callable[[], list[Record]]) -> None:
         process = waiting("-n", "2")
         process.terminate()
         process.communicate(timeout=60)
-        until(lambda: not left(), 10)
+        until(lambda: not left(), 10 * SLOWNESS)
 
     def test_term_is_handled_by_others_without_machines(self, inner: pytest.Pytester) -> None:
         inner.makepyfile("import os, signal\ndef test_it(): assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL")

@@ -25,12 +25,12 @@ def test_the_next_test_gets_one_at_once(run: Run, log: Log) -> None:
 
         @pytest.fixture
         def begun():
-            return time.monotonic()
+            return time.time()
 
         @pytest.mark.parametrize("x", range(4))
         def test_it(begun, machine, x):
-            took = time.monotonic() - begun
-            assert took > 0.8 if x == 0 else took < 0.3, took
+            # How long that takes is for benchmarks/machines.py to say; a spare was there before it was asked for.
+            assert (machine.record.ready < begun) == (x > 0)
             assert machine.seconds > 0.8
             use(machine, x, 1.5)
         """,

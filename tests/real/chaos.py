@@ -22,9 +22,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pytest_machine.testing import census, host_leftovers
+from tests.conftest import SLOWNESS
 
 STATE, RUN = Path("/var/lib/pytest-machine"), Path("/run/pytest-machine")
-ALLOWED = 10.0
+ALLOWED = 10.0 * SLOWNESS
 """Seconds after the signal, or after the end of a run that goes on, until nothing may be left."""
 COUNTED = ("links", "namespaces", "mounts", "nft rules", "runc containers", "processes")
 

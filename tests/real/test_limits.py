@@ -16,6 +16,7 @@ from pytest_machine.lab import Lab
 from pytest_machine.machine import Machine
 from pytest_machine.model import State
 from pytest_machine.waiting import NotYet, wait
+from tests.conftest import SLOWNESS
 from tests.real.asked import engine_answers, groups_of, pid_of, spec
 
 MIB = 1 << 20
@@ -34,9 +35,9 @@ def others_go_on(bystander: Machine) -> Iterator[None]:
     """Ask the neighbour afterwards for more than a sign of life, and this host for a process."""
     yield
     begun = time.monotonic()
-    assert bystander.run("sh", "-c", "echo $((6 * 7))", timeout=30).stdout == "42\n"
+    assert bystander.run("sh", "-c", "echo $((6 * 7))", timeout=30 * SLOWNESS).stdout == "42\n"
     assert bystander.docker.ping()
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 30 * SLOWNESS
 
 
 def test_memory_is_bounded(lab: Lab, busybox: Callable[..., str]) -> None:
@@ -112,11 +113,11 @@ def test_processes_are_bounded(lab: Lab, bystander: Machine) -> None:
         assert int((counter / "pids.current").read_text()) <= 200
         assert len(list(Path("/proc").glob("[0-9]*"))) < processes + 300
         begun = time.monotonic()
-        assert bystander.run("true", timeout=30).returncode == 0
-        assert time.monotonic() - begun < 10
+        assert bystander.run("true", timeout=30 * SLOWNESS).returncode == 0
+        assert time.monotonic() - begun < 10 * SLOWNESS
     begun = time.monotonic()
     machine.destroy(kill=True)
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 15 * SLOWNESS
 
 
 def _free() -> int:
