@@ -37,7 +37,7 @@ from .errors import NotRunning, Unsupported, UsageError
 from .model import Address, Id, Network, Record, Result, Spec, State, names
 from .options import configure
 from .plugins import Registry, another
-from .provisioner import Tell
+from .provisioner import COPYING_HERE, Tell
 from .ssh import SshConnection
 from .store import Store, write
 from .waiting import NotYet, wait
@@ -442,6 +442,7 @@ class Machine:
     def regenerate_certs(self, *, tell: Tell = _quiet) -> list[str]:
         """Give it a new server's certificate, and the client's of today; its Docker is restarted for it."""
         with self._provisioning():
+            tell(COPYING_HERE)
             birth.certify(self.record, self.address, store=self._store)
             return self._registry.provision(self.connection, birth.wanted(self.record, self.driver), tell=tell)
 
