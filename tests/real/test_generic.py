@@ -179,8 +179,10 @@ def test_by_hand(spec: Spec, store: Store) -> None:
         "Setting Docker configuration on the remote daemon...",
         "Checking connection to Docker...",
         "Docker is up and running!",
-        "To see how to connect your Docker Client to the Docker Engine running on this virtual machine, "
-        "run: python -m pytest_machine env mine",
+        (
+            "To see how to connect your Docker Client to the Docker Engine running on this virtual machine, "
+            "run: python -m pytest_machine env mine"
+        ),
     ]
     try:
         assert program("ls", "-q") == "mine\n"
