@@ -210,6 +210,8 @@ def running(machine: Noted) -> Address:
     """Return where a machine is reached that runs; raises in Docker Machine's words for any other."""
     seen = look(machine)
     address = seen.address or machine.record.address
+    if machine.foreign is not None and seen.state is State.ERROR and not machine.foreign.asked:
+        raise Failed(seen.detail)  # nobody here knows whether it runs
     if seen.state is not State.RUNNING or address is None:
         raise Failed(NOT_RUNNING)
     return address

@@ -102,7 +102,8 @@ def _worked_on(machine: Noted, work: _Work, unchanged: str, *, named: bool) -> N
     state = noted.look(machine).state
     if state is not State.RUNNING:
         if work is not _upgrade or not isinstance(there.driver, SupportsPower):
-            raise Failed(noted.NOT_RUNNING)
+            noted.running(machine)  # it raises, and says why
+            raise Failed(noted.NOT_RUNNING)  # or it runs by now, of all times
         tell("Starting machine so machine can be upgraded...")
         there.start()
     tell("Waiting for SSH to be available...")

@@ -211,6 +211,33 @@ class TestUsed:
         assert program.here("stop", "old").err == "generic driver does not support stop\n"
         assert program.here("start", "none").err == 'Machine "none" is already running.\n'
 
+    @pytest.mark.parametrize(
+        ("command", "done", "hint"),
+        [
+            ("start", "started", "startvm virtualbox --type headless"),
+            ("stop", "stopped", "controlvm virtualbox acpipowerbutton"),
+            ("kill", "killed", "controlvm virtualbox poweroff"),
+        ],
+    )
+    def test_virtualbox_has_no_driver_yet(self, program: Program, put: Put, command: str, done: str, hint: str) -> None:
+        put("virtualbox")
+        put("digitalocean")
+        said = program.here(command, "virtualbox")
+        assert said.code == 1
+        assert said.err == (
+            f"The machine 'virtualbox' cannot be {done} from here: there is no driver 'virtualbox' yet, and Docker "
+            f"Machine's machines in VirtualBox are used as they run.\nhint: VBoxManage {hint}\n"
+        )
+        said = program.here(command, "digitalocean")
+        assert said.err == f"The machine 'digitalocean' cannot be {done} from here: {NO_DRIVER}\n"
+
+    @pytest.mark.parametrize("command", ["url", "ip", "env", "config", "ssh", "version", "provision", "upgrade"])
+    def test_why_nobody_knows_whether_it_runs(self, program: Program, put: Put, command: str) -> None:
+        put("digitalocean")
+        said = program.here(command, "digitalocean", SHELL="/bin/sh")
+        assert (said.code, said.out) == (1, "")
+        assert said.err.endswith(f"{NO_DRIVER}\n")
+
     def test_its_name_is_taken(self, program: Program, put: Put) -> None:
         put("digitalocean")
         assert program.here("create", "-d", "fake", "digitalocean").err == (
