@@ -237,7 +237,8 @@ class Machine:
                         f"The machine '{self.name}' has no SSH that we know of.",
                         hint="its Docker is what there is: machine.docker",
                     )
-                self._connection = birth.connect(self.record)
+                # Access that came without a host key, from a machine of Docker Machine's that nobody had logged in to.
+                self._connection = birth.connect(self.record, trust=self._foreign_engine())
             return self._connection
 
     def run(
