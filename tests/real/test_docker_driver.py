@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,7 +20,7 @@ from pytest_machine.drivers.docker import DockerDriver
 from pytest_machine.drivers.docker import image as engine_image
 from pytest_machine.drivers.docker.outer import connect
 from pytest_machine.endpoint import at
-from pytest_machine.errors import DriverError, DriverUnavailable
+from pytest_machine.errors import DriverError, DriverUnavailable, Unsupported, WaitTimeout
 from pytest_machine.lab import Lab
 from pytest_machine.machine import Machine
 from pytest_machine.model import Spec, State, Value, new_id
@@ -140,6 +141,22 @@ def test_from_another_computer(elsewhere: Dockerd, docker_lab: Lab, busybox: Cal
     assert a.run("getent", "hosts", "b").stdout.split()[0] == b.address.inner
     assert _reaches(a, "b")
     assert _reaches(b, "a")
+    # What a container publishes is the machine's, not its engine's: it is forwarded, and so is what the machine has.
+    argv = ["sh", "-c", "mkdir /srv; echo it >/srv/index.html; httpd -f -p 80 -h /srv"]
+    served = a.docker.containers.run(busybox(a), argv, ports={"80/tcp": None, "53/udp": None}, detach=True)
+    place = a.port(served, 80)
+    assert place.host == "127.0.0.1"
+    a.wait_for(http=":80/", container=served, timeout=30)
+    a.wait_for(port=80, container=served, timeout=30)
+    with urllib.request.urlopen(f"http://{place}/") as answer:
+        assert answer.read() == b"it\n"
+    assert a.port(served, 80) == place
+    inside = a.docker.containers.get(str(served.id)).attrs["NetworkSettings"]["Ports"]
+    a.wait_for(port=int(inside["80/tcp"][0]["HostPort"]), timeout=30)
+    with pytest.raises(Unsupported, match="cannot be reached from here"):
+        a.port(served, 53, "udp")
+    with pytest.raises(WaitTimeout, match="nobody listens there"):
+        a.wait_for(port=9, timeout=0.5)
     # During a test the environment names the machine, and that is no engine to look for machines in.
     with a.environment():
         assert {record.id for record in DockerDriver().find()} == {a.id, b.id}
