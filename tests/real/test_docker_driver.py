@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import pytest_machine
 from pytest_machine import images
 from pytest_machine.drivers.docker import DockerDriver
 from pytest_machine.drivers.docker import image as engine_image
@@ -27,6 +29,21 @@ from pytest_machine.model import Spec, State, Value, new_id
 from pytest_machine.owner import Run
 from pytest_machine.plugins import Registry
 from tests.dockerd import IP, Dockerd
+
+_NOBODY = 65534
+# Directories, `--`, a command: run it where everybody may enter those, of which nobody else hears.
+_OPEN = """
+mount --make-rprivate /
+until [ "$1" = -- ]; do
+    mount -t tmpfs -o mode=755 opened /mnt
+    mkdir -m 755 /mnt/upper /mnt/work
+    mount -t overlay -o "lowerdir=$1,upperdir=/mnt/upper,workdir=/mnt/work" opened "$1"
+    umount -l /mnt
+    shift
+done
+shift
+exec "$@"
+"""
 
 
 @pytest.fixture
@@ -261,6 +278,62 @@ def test_a_user_without_root(users_engine: Dockerd, tmp_path: Path) -> None:
         assert subprocess.run(asked, env=environ, capture_output=True, text=True, check=False).stdout == "usable\n"
     finally:
         users_engine.socket.chmod(0o660)
+
+
+def test_what_a_user_without_root_gets(at_home: Dockerd, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing but membership in the socket's group: the driver is chosen, and a machine lives, is used and goes."""
+    with connect(at(at_home.url, {})) as outer:
+        engine_image.provide(outer, images.DEFAULT, None)
+    group = 54321
+    home = tmp_path_factory.mktemp("nobody")
+    os.chown(home, _NOBODY, _NOBODY)
+    for folder in (home, *home.parents, at_home.home, *at_home.home.parents):
+        if folder != Path("/tmp") and str(folder).startswith("/tmp/"):
+            folder.chmod(folder.stat().st_mode | 0o011)
+    os.chown(at_home.socket, 0, group)
+    environ = {"PATH": os.environ["PATH"], "HOME": str(home), "SHELL": "/bin/sh", "DOCKER_HOST": at_home.url}
+
+    def call(*argv: str, code: int = 0) -> str:
+        who = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", f"--groups={group}", "--no-new-privs"]
+        whole = ["unshare", "--mount", "sh", "-c", _OPEN, "sh", *_closed(), "--", *who, sys.executable, *argv]
+        done = subprocess.run(whole, env=environ, capture_output=True, text=True, timeout=120, check=False, cwd=home)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    def program(*argv: str, code: int = 0) -> str:
+        return call("-m", "pytest_machine", *argv, code=code)
+
+    try:
+        said = program("create", "default")
+        assert "Docker is up and running!" in said
+        assert program("inspect", "-f", "{{.DriverName}}").strip() == "docker"
+        where = home / ".docker" / "machine" / "machines" / "default"
+        assert (where.stat().st_uid, (where / "key.pem").stat().st_mode & 0o777) == (_NOBODY, 0o600)
+        variables = dict(re.findall(r'export (\w+)="(.*)"', program("env")))
+        asked = (
+            "import docker, sys\n"
+            f"environ = {variables!r}\n"
+            "client = docker.from_env(environment=environ)\n"
+            "client.api.trust_env = False\n"
+            "print(client.info()['Name'])\n"
+        )
+        assert call("-c", asked) == "default\n"
+        assert program("ssh", "default", "id", "-u") == "0\n", "root in the machine, nobody here"
+    finally:
+        program("rm", "-f", "default")
+        os.chown(at_home.socket, 0, 0)
+    program("create", "default", code=3)
+
+
+def _closed() -> list[str]:
+    """Return the directories above Python and this project that not everybody may enter, outermost first."""
+    found = {
+        folder
+        for path in (sys.executable, sys.prefix, sys.base_prefix, pytest_machine.__file__)
+        for folder in (*Path(path).parents, *Path(path).resolve().parents)
+        if not folder.stat().st_mode & 0o001
+    }
+    return [str(folder) for folder in sorted(found)]
 
 
 def test_by_hand(at_home: Dockerd, tmp_path: Path) -> None:
