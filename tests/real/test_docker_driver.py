@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -30,10 +31,19 @@ from pytest_machine.owner import Run
 from pytest_machine.plugins import Registry
 from tests.dockerd import IP, Dockerd
 
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as found:
+        yield found
+
+
 _NOBODY = 65534
 # Directories, `--`, a command: run it where everybody may enter those, of which nobody else hears.
 _OPEN = """
 mount --make-rprivate /
+mkdir -p "$HOME/engine"
+mount --bind "$SHARED" "$HOME/engine"
 until [ "$1" = -- ]; do
     mount -t tmpfs -o mode=755 opened /mnt
     mkdir -m 755 /mnt/upper /mnt/work
@@ -280,18 +290,23 @@ def test_a_user_without_root(users_engine: Dockerd, tmp_path: Path) -> None:
         users_engine.socket.chmod(0o660)
 
 
-def test_what_a_user_without_root_gets(at_home: Dockerd, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_what_a_user_without_root_gets(at_home: Dockerd, stack: ExitStack) -> None:
     """Nothing but membership in the socket's group: the driver is chosen, and a machine lives, is used and goes."""
     with connect(at(at_home.url, {})) as outer:
         engine_image.provide(outer, images.DEFAULT, None)
     group = 54321
-    home = tmp_path_factory.mktemp("nobody")
+    # Not below pytest's own directory, which whoever runs another pytest closes again.
+    home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ptm-nobody-")))
     os.chown(home, _NOBODY, _NOBODY)
-    for folder in (home, *home.parents, at_home.home, *at_home.home.parents):
-        if folder != Path("/tmp") and str(folder).startswith("/tmp/"):
-            folder.chmod(folder.stat().st_mode | 0o011)
     os.chown(at_home.socket, 0, group)
-    environ = {"PATH": os.environ["PATH"], "HOME": str(home), "SHELL": "/bin/sh", "DOCKER_HOST": at_home.url}
+    stack.callback(os.chown, at_home.socket, 0, 0)
+    environ = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "SHELL": "/bin/sh",
+        "DOCKER_HOST": f"unix://{home}/engine/docker.sock",
+        "SHARED": str(at_home.socket.parent),
+    }
 
     def call(*argv: str, code: int = 0) -> str:
         who = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", f"--groups={group}", "--no-new-privs"]
@@ -321,7 +336,7 @@ def test_what_a_user_without_root_gets(at_home: Dockerd, tmp_path_factory: pytes
         assert program("ssh", "default", "id", "-u") == "0\n", "root in the machine, nobody here"
     finally:
         program("rm", "-f", "default")
-        os.chown(at_home.socket, 0, 0)
+    os.chown(at_home.socket, 0, 0)
     program("create", "default", code=3)
 
 
