@@ -24,7 +24,7 @@ from .model import Access, Address, Engine, Record, Seed, SeedFile, Spec, State,
 from .options import options
 from .owner import host_id
 from .plugins import Registry
-from .provisioner import ENGINE_PORT, Wanted
+from .provisioner import CONFIGURING, COPYING_HERE, COPYING_THERE, ENGINE_PORT, Wanted
 from .store import Store, write
 from .waiting import NotYet, wait
 
@@ -266,7 +266,14 @@ def _bear(unborn: Unborn, *, store: Store, names: Mapping[str, str], witness: Wi
     try:
         with store.lock(record.name):
             begun = time.time()
+            # One whose address is known is born with all that others are given over SSH.
+            given = record.address is not None and not isinstance(driver, SupportsAdoption)
+            if given:
+                witness.step(record, COPYING_HERE)
             seed = plan(record, driver, store=store, names=names, settings=unborn.engine)
+            if given:
+                witness.step(record, COPYING_THERE)
+                witness.step(record, CONFIGURING)
             driver.create(record, seed)
             created = time.time()
             witness.phase(record, "creating", begun, created)
@@ -419,6 +426,8 @@ def settle(
     """
     heard = witness or Witness()
     adopted = driver.access(record) if isinstance(driver, SupportsAdoption) else None
+    if adopted is None or adopted.provision:
+        heard.step(record, "Waiting for machine to be running, this may take a few minutes...")
     address = wait(
         lambda: _located(driver, record), f"An address of '{record.name}'", timeout=_left(deadline), longest=5
     )
@@ -452,14 +461,16 @@ def _certify_over_ssh(
     """Give a machine that runs certificates for its address, and Docker if it has none."""
     assert record.address is not None  # it was just seen
     adopted = isinstance(driver, SupportsAdoption)
-    certify(record, record.address, store=store)
     _pin(record)
     try:
+        witness.step(record, "Detecting operating system of created instance...")
         with contextlib.closing(connect(record, trust=adopted)) as connection:
             witness.step(record, "Waiting for SSH to be available...")
             # One that was there before does not boot: it answers soon or never.
             limit = min(_left(deadline), _ADOPTED) if adopted else _left(deadline)
             wait(lambda: connection.run("true"), f"SSH on '{record.name}'", timeout=limit, every=0.2, longest=5)
+            witness.step(record, COPYING_HERE)
+            certify(record, record.address, store=store)
             registry.provision(connection, wanted(record, driver), tell=lambda text: witness.step(record, text))
     except BaseException:
         # The next one to come must not take it for what the machine has.

@@ -69,6 +69,12 @@ def read(said: str) -> Facts:
     )
 
 
+def called(facts: Facts) -> str:
+    """Return what Docker Machine calls those who work on such a machine: by system, and init where it says so."""
+    name = facts.os or "an unknown system"
+    return f"{name}({facts.manager})" if facts.os == "ubuntu" and facts.manager else name
+
+
 def directory(facts: Facts) -> str:
     """Return where the daemon's settings are: boot2docker forgets what is not on its disk, and links it there."""
     return _BOOT2DOCKER if facts.manager == "boot2docker" else "/etc/docker"

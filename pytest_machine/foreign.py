@@ -97,6 +97,11 @@ class Foreign:
         return {}
 
     @property
+    def asked(self) -> bool:
+        """Whether there is somebody here who can be asked what it does."""
+        return self.kind == "virtualbox" or bool(self.options)
+
+    @property
     def record(self) -> Record:
         """What we would have noted. It is saved nowhere."""
         import hashlib

@@ -38,7 +38,7 @@ from .errors import NotRunning, Unsupported, UsageError
 from .model import Address, Id, Network, Record, Result, Spec, State, names
 from .options import configure
 from .plugins import Registry, another
-from .provisioner import Tell
+from .provisioner import COPYING_HERE, Tell
 from .ssh import SshConnection
 from .store import Store, write
 from .waiting import NotYet, wait
@@ -238,7 +238,8 @@ class Machine:
                         f"The machine '{self.name}' has no SSH that we know of.",
                         hint="its Docker is what there is: machine.docker",
                     )
-                self._connection = birth.connect(self.record)
+                # Access that came without a host key, from a machine of Docker Machine's that nobody had logged in to.
+                self._connection = birth.connect(self.record, trust=self._foreign_engine())
             return self._connection
 
     def run(
@@ -262,7 +263,9 @@ class Machine:
     def port(self, container: str | Any, port: int, protocol: str = "tcp") -> HostPort:
         """Return where a container's published port is reached from here.
 
-        `container` is a name, an id or docker-py's container. Raises `NotRunning` when the port is not published.
+        `container` is a name, an id or docker-py's container. Of a machine that is reached by published ports alone, it
+        is forwarded over SSH, until the machine is stopped or closed. Raises `NotRunning` when the port is not
+        published, `Unsupported` for one that cannot be forwarded: any but TCP's.
         """
         found = self.docker.containers.get(container if isinstance(container, str) else container.id)
         bound = (found.attrs["NetworkSettings"]["Ports"] or {}).get(f"{port}/{protocol}")
@@ -272,7 +275,21 @@ class Machine:
                 facts={"state": found.status, "published": names(found.attrs["NetworkSettings"]["Ports"] or {})},
                 hint=f"containers.run(..., ports={{'{port}/{protocol}': None}})",
             )
-        return HostPort(self.ip, int(bound[0]["HostPort"]))
+        # It may be published at one address of the machine's alone.
+        at = str(bound[0].get("HostIp") or "")
+        return self._reached(int(bound[0]["HostPort"]), protocol, at="" if at in ("0.0.0.0", "::") else at)  # noqa: S104
+
+    def _reached(self, port: int, protocol: str = "tcp", *, at: str = "") -> HostPort:
+        """Return where a port of the machine is reached from here."""
+        if not self.address.inner:
+            return HostPort(self.ip, port)
+        if protocol != "tcp":
+            raise Unsupported(
+                f"Port {port}/{protocol} of the machine '{self.name}' cannot be reached from here.",
+                facts={"reached": "by forwarding over SSH, which takes TCP alone", "inside": self.address.inner},
+                hint="reach it from another machine, or from a container on this one",
+            )
+        return HostPort("127.0.0.1", self.connection.forward(port, host=at or "127.0.0.1"))
 
     def wait_for(
         self,
@@ -295,13 +312,21 @@ class Machine:
         if http is not None:
             wait(lambda: _answers(self._located(http, container)), f"'{http}' on '{self.name}'", timeout=timeout)
         if port is not None:
-            wait(lambda: _accepts(self._place(port, container)), f"Port {port} of '{self.name}'", timeout=timeout)
+            wait(lambda: self._listens(port, container), f"Port {port} of '{self.name}'", timeout=timeout)
         if pattern is not None:
             what = f"'{log}' in the log of '{getattr(container, 'name', container)}'"
             wait(lambda: _shows(self._log(container), pattern), what, timeout=timeout, every=0.1)
 
     def _place(self, port: int, container: str | Any) -> HostPort:
-        return HostPort(self.ip, port) if container is None else self.port(container, port)
+        return self._reached(port) if container is None else self.port(container, port)
+
+    def _listens(self, port: int, container: str | Any) -> None:
+        place = self._place(port, container)
+        if self.address.inner:
+            # What is forwarded accepts whether somebody listens in the machine or not; who hangs up at once is nobody.
+            _answered(place)
+        else:
+            _accepts(place)
 
     def _located(self, http: str, container: str | Any) -> str:
         match = re.fullmatch(r":(\d+)(/.*)?", http)
@@ -444,6 +469,7 @@ class Machine:
     def regenerate_certs(self, *, tell: Tell = _quiet) -> list[str]:
         """Give it a new server's certificate, and the client's of today; its Docker is restarted for it."""
         with self._provisioning():
+            tell(COPYING_HERE)
             birth.certify(self.record, self.address, store=self._store)
             return self._registry.provision(self.connection, birth.wanted(self.record, self.driver), tell=tell)
 
@@ -618,6 +644,14 @@ def _answers(url: str) -> None:
 def _accepts(place: HostPort) -> None:
     with socket.create_connection((place.host, place.port), timeout=5):
         pass
+
+
+def _answered(place: HostPort) -> None:
+    with socket.create_connection((place.host, place.port), timeout=5) as connection:
+        connection.settimeout(1)
+        with contextlib.suppress(TimeoutError):
+            if not connection.recv(1):
+                raise NotYet("nobody listens there")
 
 
 def _shows(log: str, pattern: re.Pattern[str]) -> None:

@@ -187,11 +187,15 @@ class Registry:
         Raises `ProvisionFailed` with which provisioner failed on which system, and what `connection` raises.
         """
         from . import daemon
-        from .facts import probe
 
         daemon.files(wanted.engine)
+        return self._provision(connection, _known(connection, tell), wanted, tell=tell)
+
+    def _provision(self, connection: Connection, known: Facts, wanted: Wanted, *, tell: Tell) -> list[str]:
+        from .facts import called, probe
+
         changed: list[str] = []
-        known = _may(probe(connection))
+        tell(f"Provisioning with {called(known)}...")
         for provisioner in self.provisioners():
             found = _on(known, provisioner, provisioner.provision, connection, wanted, tell=tell)
             if found:
@@ -204,16 +208,18 @@ class Registry:
 
         Then it is provisioned: a new engine runs with the same settings. Raises what `provision` raises.
         """
+        from . import daemon
         from .facts import probe
         from .provisioner import SupportsUpgrade
 
+        daemon.files(wanted.engine)
         changed: list[str] = []
-        known = _may(probe(connection))
+        known = _known(connection, tell)
         if known.engine:
             for provisioner in self.provisioners():
                 if isinstance(provisioner, SupportsUpgrade):
                     changed += _on(known, provisioner, provisioner.upgrade, connection, wanted, tell=tell)
-        return [*changed, *self.provision(connection, wanted, tell=tell)]
+        return [*changed, *self._provision(connection, probe(connection), wanted, tell=tell)]
 
 
 def another(having: Sequence[str], need: str) -> str:
@@ -221,6 +227,13 @@ def another(having: Sequence[str], need: str) -> str:
     if not having:
         return f"do without '{need}', or pip install a driver that has it"
     return f"choose one that has it: @pytest.mark.machine(driver='{having[0]}'), or --machine-driver={having[0]}"
+
+
+def _known(connection: Connection, tell: Tell) -> Facts:
+    from .facts import probe
+
+    tell("Detecting the provisioner...")
+    return _may(probe(connection))
 
 
 def _load(where: str) -> object:

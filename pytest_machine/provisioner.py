@@ -16,6 +16,10 @@ from .model import Engine, SeedFile
 
 ENGINE_PORT = 2376
 """Where a Docker daemon with TLS listens; IANA's number for it."""
+COPYING_HERE = "Copying certs to the local machine directory..."
+COPYING_THERE = "Copying certs to the remote machine..."
+CONFIGURING = "Setting Docker configuration on the remote daemon..."
+"""What is told of three steps, in Docker Machine's words: scripts of its users may wait for them."""
 Tell = Callable[[str], None]
 """Hears in one sentence what takes a while and is about to begin."""
 

@@ -114,6 +114,7 @@ class SshConnection:
         # Windows' OpenSSH has no multiplexing: there each command connects for itself.
         self._socket = _socket_path(self._key) if control else None
         self._starting = threading.Lock()
+        self._forwards: dict[tuple[str, int], tuple[subprocess.Popen[bytes], int]] = {}
 
     def __repr__(self) -> str:
         return f"SshConnection({self._target})"
@@ -194,8 +195,57 @@ class SshConnection:
             finally:
                 temporary.unlink(missing_ok=True)
 
+    def forward(self, port: int, *, host: str = "127.0.0.1", timeout: float = 30.0) -> int:
+        """Return a port of this computer's 127.0.0.1 that is that TCP port of the machine, until `close`.
+
+        `host` is whose port it is, as the machine sees it. The same again: the same port. Raises `ConnectFailed` when
+        it does not come about within `timeout` seconds. Whether somebody listens in the machine is not asked.
+        """
+        with self._starting:
+            process, here = self._forwards.get((host, port), (None, 0))
+            if process is None or process.poll() is not None:
+                process, here = self._forward(f"{_bracketed(host)}:{port}", time.monotonic() + timeout)
+                self._forwards[host, port] = process, here
+            return here
+
+    def _forward(self, where: str, deadline: float) -> tuple[subprocess.Popen[bytes], int]:
+        # Not by the master: that one ends when no command has gone through it for a while. It ends when `cat` does,
+        # which reads what we hold: so also when we are killed.
+        argv = replace(self.login, control=None).argv
+        while True:
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                here = int(free.getsockname()[1])
+            with tempfile.TemporaryFile() as errors:
+                try:
+                    process = subprocess.Popen(
+                        ["ssh", f"-L127.0.0.1:{here}:{where}", "-oExitOnForwardFailure=yes", *argv[1:], "exec cat"],
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.DEVNULL,
+                        stderr=errors,
+                    )
+                except FileNotFoundError as error:
+                    raise _no_ssh() from error
+                while process.poll() is None and time.monotonic() < deadline:
+                    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", here), timeout=1):
+                        return process, here
+                    time.sleep(0.02)
+                _hang_up(process)
+                errors.seek(0)
+                reason = _text(errors.read())
+            # Somebody else may have taken the port in between; another one will do.
+            if "Address already in use" not in reason or time.monotonic() >= deadline:
+                raise ConnectFailed(
+                    f"Port {where} of the machine at '{self._target}' cannot be forwarded to here.",
+                    facts={"port": self.address.ssh_port, "reason": _short(reason) or "no login in time"},
+                    hint=shlex.join(self.argv),
+                )
+
     def close(self) -> None:
         """End the master and what runs through it; again: nothing happens. A later command connects anew."""
+        with self._starting:
+            for process, _ in self._forwards.values():
+                _hang_up(process)
+            self._forwards.clear()
         if self._socket is None:
             return
         if _listens(self._socket):
@@ -285,6 +335,17 @@ class SshConnection:
 def _no_ssh() -> MachineError:
     # Not a ConnectFailed: waiting does not help.
     return MachineError("The program 'ssh' is not on the PATH.", hint="apt-get install openssh-client")
+
+
+def _hang_up(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def hang_up(key: Path) -> None:

@@ -38,6 +38,12 @@ class Failed(MachineError):
     """Something went wrong that Docker Machine has words for, which scripts look for."""
 
 
+class Misnamed(Failed):
+    """A machine that there is not, in Docker Machine's words; whoever typed it can mend it."""
+
+    exit_code = 2
+
+
 @dataclass
 class Session:
     """What a call of the program works on."""
@@ -90,6 +96,10 @@ class Command(HelpfulCommand):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it; what goes wrong is said on standard error."""
+        if ctx.ensure_object(Session).debug:
+            from .about import number
+
+            click.echo(f"Docker Machine Version: {number()}", err=True)
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -119,7 +129,11 @@ def tell(ctx: click.Context, error: Exception) -> None:
         import traceback
 
         click.echo("".join(traceback.format_exception(error)), err=True)
-    click.echo(str(error), err=True)
+    if isinstance(error, OSError) and error.strerror:
+        named = f": '{os.fsdecode(error.filename)}'" if isinstance(error.filename, (str, bytes)) else ""
+        click.echo(f"{error.strerror}{named}", err=True)
+    else:
+        click.echo(str(error), err=True)
 
 
 def argv0() -> list[str]:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 # `birth.KEY`, which is too heavy to be imported for one word.
 _KEY = "id_ed25519"
-_INSTALL_URL = "https://get.docker.com"
 _VERSION = 3
 # Words that Docker Machine's names have in capitals.
 _CAPITALS = re.compile(r"^(ip|url|ssh|cpu|iso|id|tls|vm|vpc|ami|dns)$")
@@ -98,7 +97,7 @@ def _engine(record: Record) -> dict[str, object]:
         "SelinuxEnabled": False,
         "TlsVerify": True,
         "RegistryMirror": mirrors,
-        "InstallURL": record.install_url or _INSTALL_URL,
+        "InstallURL": record.install_url,
     }
 
 

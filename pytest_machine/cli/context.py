@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .command import Command, Failed, Session
+from .command import Failed, Ours, Session
 
 if TYPE_CHECKING:
     from .noted import Noted
 
 
-@click.command(cls=Command)
+@click.command(cls=Ours)
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--rm", "take", is_flag=True, help="Take the contexts away again; the machines stay")
 @click.pass_context

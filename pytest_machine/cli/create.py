@@ -461,12 +461,16 @@ def witness(progress: Progress, *, words: bool = True) -> Witness:
     """Return somebody who sees how machines come about and lets it be known; in Docker Machine's `words`, too."""
     from pytest_machine.birth import Witness
 
+    made: set[str] = set()
+
     class Told(Witness):
         def phase(self, record: Record, what: str, begun: float, ended: float) -> None:  # noqa: ARG002
+            made.add(record.id)
             progress.tell(record.name, "waiting for Docker" if what == "creating" else "")
 
         def step(self, record: Record, text: str) -> None:
-            progress.tell(record.name, text.rstrip("."))
+            # What a machine is born with is no wait of its own.
+            progress.tell(record.name, text.rstrip(".") if record.id in made else "creating")
             if words:
                 progress.say(text)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from .command import Command, Failed
+from .command import Failed, Ours
 
 METADATA = "docker-cli-plugin-metadata"
 NAME = "machine"
@@ -65,7 +65,7 @@ def inner(words: Sequence[str]) -> list[str] | None:
     return None
 
 
-@click.command("install-cli-plugin", cls=Command)
+@click.command("install-cli-plugin", cls=Ours)
 @click.option("--uninstall", is_flag=True, help="Take it away again")
 @click.pass_context
 def install_cli_plugin(ctx: click.Context, *, uninstall: bool) -> None:  # noqa: ARG001  # a command has one

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from .layout import HelpfulCommand
+from .command import Ours
 
 
-@click.command(cls=HelpfulCommand)
+@click.command(cls=Ours)
 def doctor() -> None:
     """Say which drivers can make machines here.
 

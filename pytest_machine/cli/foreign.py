@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # Seconds that a machine on this computer has to accept a connection.
 _DIAL = 2.0
-_VBOX = "VBoxManage"
+VBOX = "VBoxManage"
 _VBOX_STATES = {
     "running": State.RUNNING,
     "paused": State.PAUSED,
@@ -100,7 +100,7 @@ class VirtualBoxMachines(UnknownMachines):
 
     def look(self, records: Sequence[Record]) -> Mapping[Id, Seen]:
         """Return what VirtualBox says of each; without VirtualBox, whether somebody listens where it was last seen."""
-        program = shutil.which(_VBOX)
+        program = shutil.which(VBOX)
         asked = {record.id: Errand(functools.partial(_vbox, program, record)) for record in records}
         return {each: errand.result() for each, errand in asked.items()}
 
@@ -127,7 +127,7 @@ def _dialled(address: Address | None) -> Seen:
                     return Seen(state=State.RUNNING, address=address)
             except OSError:
                 continue
-    missing = f"{_VBOX} not found. Make sure VirtualBox is installed and {_VBOX} is in the path"
+    missing = f"{VBOX} not found. Make sure VirtualBox is installed and {VBOX} is in the path"
     return Seen(state=State.ERROR, address=address, detail=missing)
 
 

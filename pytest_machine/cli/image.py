@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 import click
 
+from .command import Ours
 from .layout import HelpfulGroup
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def image() -> None:
     """Build, list and remove machine images."""
 
 
-@image.command()
+@image.command(cls=Ours)
 @click.argument("suites", metavar="[SUITE]...", nargs=-1)
 def build(suites: tuple[str, ...]) -> None:
     """Build the image of a Debian release (bookworm), unless it is there already."""
@@ -34,7 +35,7 @@ def build(suites: tuple[str, ...]) -> None:
         click.echo(f"{found.name}  {found.path}")
 
 
-@image.command()
+@image.command(cls=Ours)
 def ls() -> None:
     """List the images in the cache; '*' marks those that would be used today.
 
@@ -64,7 +65,7 @@ def _count(kept: Preload) -> str:
     return f"{users or 'no'} machine{'' if users == 1 else 's'}"
 
 
-@image.command()
+@image.command(cls=Ours)
 @click.argument("names", metavar="IMAGE...", nargs=-1)
 @click.option("--old", is_flag=True, help="All that no release would use today, and all kept for no machine.")
 @click.option("--all", "everything", is_flag=True, help="All of them.")

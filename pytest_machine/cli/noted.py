@@ -16,7 +16,7 @@ from pytest_machine.errors import BadSpec, MachineError, UnknownMachine
 from pytest_machine.model import Address, Record, State
 from pytest_machine.options import configure, from_environment, options
 
-from .command import Failed, Session
+from .command import Failed, Misnamed, Session
 from .progress import Progress
 from .progress import say as told
 
@@ -153,8 +153,8 @@ def _theirs(session: Session, name: str) -> Noted:
     return Noted(found.record, driver(found, session.registry), session, found)
 
 
-def _missing(name: str) -> Failed:
-    return Failed(
+def _missing(name: str) -> Misnamed:
+    return Misnamed(
         f'Docker machine "{name}" does not exist. Use "docker-machine ls" to list machines. '
         'Use "docker-machine create" to add a new one.'
     )
@@ -176,27 +176,28 @@ def natural(name: str) -> tuple[list[str | int], str]:
 def several(session: Session, names: Sequence[str]) -> list[Noted]:
     """Return the machines of those names, or the default one; when one cannot be read, none is."""
     found: list[Noted] = []
-    errors: list[str] = []
+    errors: list[MachineError] = []
     for name in dict.fromkeys(names or (_default(session),)):
         try:
             found.append(load(session, name))
         except MachineError as error:
-            errors.append(str(error))
+            errors.append(error)
     if errors:
-        raise Failed("\n".join(errors))
+        kind = Misnamed if all(isinstance(error, Misnamed) for error in errors) else Failed
+        raise kind("\n".join(map(str, errors)))
     return found
 
 
 def one(session: Session, names: Sequence[str]) -> Noted:
     """Return the machine of that name, or the default one."""
     if len(names) > 1:
-        raise Failed("Error: Expected one machine name as an argument")
+        raise Misnamed("Error: Expected one machine name as an argument")
     return load(session, names[0] if names else _default(session))
 
 
 def _default(session: Session) -> str:
     if DEFAULT not in names(session):
-        raise Failed(f'Error: No machine name(s) specified and no "{DEFAULT}" machine exists')
+        raise Misnamed(f'Error: No machine name(s) specified and no "{DEFAULT}" machine exists')
     return DEFAULT
 
 
@@ -209,6 +210,8 @@ def running(machine: Noted) -> Address:
     """Return where a machine is reached that runs; raises in Docker Machine's words for any other."""
     seen = look(machine)
     address = seen.address or machine.record.address
+    if machine.foreign is not None and seen.state is State.ERROR and not machine.foreign.asked:
+        raise Failed(seen.detail)  # nobody here knows whether it runs
     if seen.state is not State.RUNNING or address is None:
         raise Failed(NOT_RUNNING)
     return address

@@ -135,7 +135,30 @@ def _able(machine: Noted, verb: str, done: str) -> Iterator[None]:
     except Unsupported as error:
         if driver == "none":
             raise Failed(f"hosts without a driver cannot be {done}") from error
+        if machine.foreign is not None and not machine.foreign.options:
+            raise _theirs(machine.name, driver, verb, done) from error
         raise Failed(f"{driver} driver does not support {verb}") from error
+
+
+def _theirs(name: str, driver: str, verb: str, done: str) -> Failed:
+    """Return what is said of a machine that Docker Machine made by a driver that is not here."""
+    from pytest_machine.foreign import no_driver
+
+    from .foreign import VBOX
+
+    if driver != "virtualbox":
+        return Failed(f"The machine '{name}' cannot be {done} from here: {no_driver(driver)}")
+    how = {
+        "start": f"startvm {name} --type headless",
+        "stop": f"controlvm {name} acpipowerbutton",
+        "restart": f"controlvm {name} reset",
+        "kill": f"controlvm {name} poweroff",
+    }
+    return Failed(
+        f"The machine '{name}' cannot be {done} from here: there is no driver 'virtualbox' yet, and Docker Machine's "
+        "machines in VirtualBox are used as they run.",
+        hint=f"{VBOX} {how[verb]}",
+    )
 
 
 def _not_stopped(machine: Noted) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from .noted import Noted
 
+    _Work = Callable[[Machine, Callable[[str], None]], Sequence[str]]
+
 
 @click.command(cls=Command)
 @click.argument("names", metavar="[NAME]...", nargs=-1)
@@ -24,7 +26,7 @@ def provision(ctx: click.Context, names: tuple[str, ...]) -> None:
     from . import noted
 
     machines = noted.several(ctx.ensure_object(Session), names)
-    noted.together(machines, lambda machine: _worked_on(machine, _provision, "Nothing to change"))
+    _all(machines, _provision, "Nothing to change")
 
 
 @click.command(cls=Command, name="regenerate-certs")
@@ -43,7 +45,7 @@ def regenerate_certs(ctx: click.Context, names: tuple[str, ...], *, force: bool,
     machines = noted.several(session, names)
     if client_certs:
         click.echo("Regenerating local certificates")
-    noted.together(machines, lambda machine: _worked_on(machine, _regenerate, ""))
+    _all(machines, _regenerate, "")
 
 
 @click.command(cls=Command)
@@ -54,7 +56,7 @@ def upgrade(ctx: click.Context, names: tuple[str, ...]) -> None:
     from . import noted
 
     machines = noted.several(ctx.ensure_object(Session), names)
-    noted.together(machines, lambda machine: _worked_on(machine, _upgrade, "Docker is at the newest release already"))
+    _all(machines, _upgrade, "Docker is at the newest release already")
 
 
 def _agreed() -> bool:
@@ -77,7 +79,14 @@ def _upgrade(machine: Machine, tell: Callable[[str], None]) -> Sequence[str]:
     return machine.upgrade(tell=tell)
 
 
-def _worked_on(machine: Noted, work: Callable[[Machine, Callable[[str], None]], Sequence[str]], unchanged: str) -> None:
+def _all(machines: Sequence[Noted], work: _Work, unchanged: str) -> None:
+    """Do something to each, all at once. Of several, it is said which one a line is about."""
+    from . import noted
+
+    noted.together(machines, lambda machine: _worked_on(machine, work, unchanged, named=len(machines) > 1))
+
+
+def _worked_on(machine: Noted, work: _Work, unchanged: str, *, named: bool) -> None:
     """Do something to a machine that runs, over SSH, and say what was changed."""
     from pytest_machine.driver import SupportsPower
     from pytest_machine.model import State
@@ -88,12 +97,13 @@ def _worked_on(machine: Noted, work: Callable[[Machine, Callable[[str], None]], 
     there = machine.machine()
 
     def tell(text: str) -> None:
-        noted.say(f"({machine.name}) {text}")
+        noted.say(f"({machine.name}) {text}" if named else text)
 
     state = noted.look(machine).state
     if state is not State.RUNNING:
         if work is not _upgrade or not isinstance(there.driver, SupportsPower):
-            raise Failed(noted.NOT_RUNNING)
+            noted.running(machine)  # it raises, and says why
+            raise Failed(noted.NOT_RUNNING)  # or it runs by now, of all times
         tell("Starting machine so machine can be upgraded...")
         there.start()
     tell("Waiting for SSH to be available...")

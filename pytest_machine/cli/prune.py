@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .layout import HelpfulCommand
+from .command import Ours
 
 if TYPE_CHECKING:
     from pytest_machine.reaper import Found
@@ -24,7 +24,7 @@ def _age(ctx: click.Context, param: click.Parameter, value: str) -> float:
     return float(match[1]) * _UNITS[match[2] or "s"]
 
 
-@click.command(cls=HelpfulCommand)
+@click.command(cls=Ours)
 @click.option("--dry-run", is_flag=True, help="Say what would go; destroy nothing.")
 @click.option(
     "--older-than", callback=_age, default="0", metavar="AGE", help="Only what was made longer ago: 30m, 2h, 7d."

@@ -42,10 +42,16 @@ class Place:
     """Whom to log in as, where it is not the machine's own user."""
 
     @property
+    def whom(self) -> str:
+        """The machine, and the user where that is not its own, as ``ssh`` is given them with our configuration."""
+        assert self.machine is not None
+        return f"{self.user}@{self.machine.name}" if self.user else self.machine.name
+
+    @property
     def word(self) -> str:
         """What programs are given that read our configuration, in which machines have their names."""
         if self.machine is not None:
-            return f"{self.user}@{self.machine.name}:{self.path}" if self.user else f"{self.machine.name}:{self.path}"
+            return f"{self.whom}:{self.path}"
         # Or it would pass for an option, or for a path in a machine.
         plain = self.path if os.name == "nt" else f"./{self.path}"
         return plain if self.path.startswith("-") or ":" in self.path.partition("/")[0] else self.path

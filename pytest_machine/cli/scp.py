@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from .command import Command, Failed, Session, told_help
+from .command import Command, Session, told_help
 from .remote import HAS_RSYNC, HAS_SFTP, LOST, called, check_here, configured, place, tell_lack
 
 # What rsync returns when there is none at the other end, among other things.
 _NO_RSYNC = (12, 127)
+_NO_RSYNC_HERE = "You must have a copy of the rsync binary locally to use the --delta option"
 
 
 @click.command(cls=Command)
@@ -29,26 +30,29 @@ def scp(ctx: click.Context, paths: tuple[str, ...], *, recursive: bool, delta: b
     """
     if len(paths) != 2:
         raise told_help(ctx, "Improper number of arguments")
-    if delta:
-        check_here("rsync", "You must have a copy of the rsync binary locally to use the --delta option")
-    else:
-        check_here("scp", "You must have a copy of the scp binary locally to use the scp feature")
     session = ctx.ensure_object(Session)
+    if not delta:
+        check_here("scp", "You must have a copy of the scp binary locally to use the scp feature")
+    elif not all(":" in path for path in paths):
+        check_here("rsync", _NO_RSYNC_HERE)
     places = [place(session, path) for path in paths]
     machines = [each.machine for each in places if each.machine is not None]
-    if delta and len(machines) > 1:
-        raise Failed("rsync copies from or to a machine, not from one to another.", hint="leave out --delta")
     flags = ["-r"] if recursive else []
     with configured(places) as config:
         words = ["--", *(each.word for each in places)]
-        if delta:
+        if delta and len(machines) > 1:
+            from .delta import copy
+
+            code = copy(config, places[0], places[1], [*flags, *([] if quiet else ["--progress"])])
+        elif delta:
+            check_here("rsync", _NO_RSYNC_HERE)
             code = called([*_rsync(config, quiet=quiet), *flags, *words])
-            if code in _NO_RSYNC:
-                tell_lack(config, machines, *HAS_RSYNC, lacking="'rsync'")
         else:
             code = called(["scp", "-F", str(config), "-3", *flags, *(["-q"] if quiet else []), *words])
             if code == LOST:
                 tell_lack(config, machines, *HAS_SFTP, lacking="SFTP server")
+        if delta and code in _NO_RSYNC:
+            tell_lack(config, machines, *HAS_RSYNC, lacking="'rsync'")
     ctx.exit(code)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import time
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 # Compose on Windows takes a path for a volume's name without it.
 _COMPOSE = ("COMPOSE_CONVERT_WINDOWS_PATHS",) if os.name == "nt" else ()
 
+
+_UNREACHED = (errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.ENETUNREACH)
 
 # Seconds: a third of what a client's certificate is good for is 275 days.
 _YOUNG = 180 * 86400
@@ -124,8 +127,17 @@ def _answer(machine: Noted, address: Address) -> None:
         place = address.url.removeprefix("tcp://")
         raise Failed(
             "Error checking and/or regenerating the certs: "
-            f'There was an error validating certificates for host "{place}": {error}\n{_ADVICE}\n'
+            f'There was an error validating certificates for host "{place}": {_dialled(place, error)}\n{_ADVICE}\n'
         ) from error
+
+
+def _dialled(place: str, error: Exception) -> str:
+    """Return what went wrong; where nobody answers, as Go says it."""
+    if isinstance(error, TimeoutError):
+        return f"dial tcp {place}: i/o timeout"
+    if isinstance(error, OSError) and error.errno in _UNREACHED:
+        return f"dial tcp {place}: connect: {str(error.strerror).lower()}"
+    return str(error)
 
 
 def _swarm(machine: Noted, address: Address) -> str:

@@ -49,6 +49,8 @@ def ssh(ctx: click.Context, words: tuple[str, ...]) -> None:
     try:
         address = noted.running(machine)
     except Failed as error:
+        if error.message != noted.NOT_RUNNING:
+            raise
         raise Failed(f'Error: Cannot run SSH command: Host "{machine.name}" is not running') from error
     try:
         argv = [*login(machine, address).argv, *words[1:]]

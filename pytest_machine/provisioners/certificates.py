@@ -11,7 +11,7 @@ from typing import ClassVar
 from pytest_machine.connection import Connection
 from pytest_machine.facts import directory
 from pytest_machine.guest import Guest, applied
-from pytest_machine.provisioner import Facts, Tell, Wanted
+from pytest_machine.provisioner import COPYING_THERE, Facts, Tell, Wanted
 
 
 class CertificatesProvisioner:
@@ -19,8 +19,9 @@ class CertificatesProvisioner:
 
     name: ClassVar[str] = "certificates"
 
-    def provision(self, connection: Connection, facts: Facts, wanted: Wanted, *, tell: Tell) -> Sequence[str]:  # noqa: ARG002  # quick
+    def provision(self, connection: Connection, facts: Facts, wanted: Wanted, *, tell: Tell) -> Sequence[str]:
         """Write those that differ."""
+        tell(COPYING_THERE)
         files = {
             path.replace("/etc/docker", directory(facts), 1) if path.startswith("/etc/docker/") else path: file
             for path, file in wanted.files.items()

@@ -189,7 +189,7 @@ class TestContext:
         assert said.err.startswith("There is already a Docker context 'web'.\n")
         assert program.left == set()
         program.make("web")
-        assert program.here("context", "web").code == 1
+        assert program.here("context", "web").code == 2
         assert program.here("restart", "web").code == 0
         assert program.here("rm", "-y", "web").code == 0
         assert "127.0.0.1:1" in docker("context", "ls").out

@@ -188,6 +188,39 @@ class TestUsed:
         assert "-oStrictHostKeyChecking=accept-new" in words
         assert any(word.startswith("-oUserKnownHostsFile=") and str(served / "known_hosts") in word for word in words)
 
+    @pytest.mark.skipif(os.name == "nt", reason="a program is put in the place of ssh")
+    def test_its_access_is_exported(self, program: Program, served: Path, tmp_path: Path) -> None:
+        """With its own key and certificates; nothing that it has elsewhere in its directory, and no secret."""
+        secret = {"PYTEST_MACHINE_PASSPHRASE": "correct horse"}
+        elsewhere = {**secret, "MACHINE_STORAGE_PATH": str(tmp_path / "elsewhere")}
+        file = str(tmp_path / "old.access")
+        before = sorted(served.rglob("*"))
+        said = program.here("export", "old", "-o", file, **secret)
+        assert (said.code, said.err) == (0, "")
+        assert sorted(served.rglob("*")) == before
+        assert program.here("import", file, **elsewhere).code == 0
+        place = tmp_path / "elsewhere" / "machines" / "old"
+        assert (place / "id_ed25519").read_text() == (served / "id_rsa").read_text()
+        assert not (place / "config.json").exists()
+        shown = json.loads(program.here("inspect", "old", **elsewhere).out)["Driver"]
+        assert (shown["SSHUser"], shown["Options"]) == ("jo", {"origin": "generic"})
+        # Its Docker was asked over TLS, with what came along.
+        assert f'--tlskey="{place}/key.pem"' in program.here("config", "old", **elsewhere).out
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "ssh").write_text('#!/bin/sh\necho "$@"\n')
+        (tmp_path / "bin" / "ssh").chmod(0o755)
+        path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        words = program("ssh", "old", "uptime", PATH=path, **elsewhere).out
+        assert f'-oIdentityFile="{place}/id_ed25519"' in words
+        # Whose host key nobody has seen: the first one is the one from then on, here as there.
+        assert "-oStrictHostKeyChecking=accept-new" in words
+
+    def test_one_without_keys_is_not(self, program: Program, put: Put, tmp_path: Path) -> None:
+        (put("none") / "id_rsa").unlink()
+        said = program.here("export", "none", "-o", str(tmp_path / "it"), PYTEST_MACHINE_PASSPHRASE="correct horse")
+        assert said.code == 1
+        assert said.err.startswith('There is no key of "none" that could be exported.\n')
+
     @pytest.mark.skipif(os.name == "nt", reason="a program is put in the place of VBoxManage")
     @pytest.mark.parametrize(
         ("said", "state"),
@@ -210,6 +243,33 @@ class TestUsed:
         assert program.here("kill", "none").err == "hosts without a driver cannot be killed\n"
         assert program.here("stop", "old").err == "generic driver does not support stop\n"
         assert program.here("start", "none").err == 'Machine "none" is already running.\n'
+
+    @pytest.mark.parametrize(
+        ("command", "done", "hint"),
+        [
+            ("start", "started", "startvm virtualbox --type headless"),
+            ("stop", "stopped", "controlvm virtualbox acpipowerbutton"),
+            ("kill", "killed", "controlvm virtualbox poweroff"),
+        ],
+    )
+    def test_virtualbox_has_no_driver_yet(self, program: Program, put: Put, command: str, done: str, hint: str) -> None:
+        put("virtualbox")
+        put("digitalocean")
+        said = program.here(command, "virtualbox")
+        assert said.code == 1
+        assert said.err == (
+            f"The machine 'virtualbox' cannot be {done} from here: there is no driver 'virtualbox' yet, and Docker "
+            f"Machine's machines in VirtualBox are used as they run.\nhint: VBoxManage {hint}\n"
+        )
+        said = program.here(command, "digitalocean")
+        assert said.err == f"The machine 'digitalocean' cannot be {done} from here: {NO_DRIVER}\n"
+
+    @pytest.mark.parametrize("command", ["url", "ip", "env", "config", "ssh", "version", "provision", "upgrade"])
+    def test_why_nobody_knows_whether_it_runs(self, program: Program, put: Put, command: str) -> None:
+        put("digitalocean")
+        said = program.here(command, "digitalocean", SHELL="/bin/sh")
+        assert (said.code, said.out) == (1, "")
+        assert said.err.endswith(f"{NO_DRIVER}\n")
 
     def test_its_name_is_taken(self, program: Program, put: Put) -> None:
         put("digitalocean")

@@ -124,3 +124,44 @@ def test_of_every_driver(typed: Program, name: str) -> None:
 def test_without_a_driver_that_can(typed: Program) -> None:
     """Help is shown where no machine can be made, too."""
     assert set(SHARED) - set(rows(typed.here("create", "--help").out)) <= {name for name in SHARED if "[]" in name}
+
+
+# docker-machine.md, 1.2: on whose exit codes scripts of its users rely.
+THEIRS = {
+    *(
+        "active",
+        "config",
+        "create",
+        "env",
+        "help",
+        "inspect",
+        "ip",
+        "kill",
+        "ls",
+        "mount",
+        "provision",
+        "restart",
+        "rm",
+    ),
+    *("regenerate-certs", "scp", "ssh", "start", "status", "stop", "upgrade", "url", "version"),
+}
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"ssh"}))
+def test_a_flag_that_there_is_not(quick: Program, command: str) -> None:
+    """Of Docker Machine's commands, its own exit codes; of all others, 2."""
+    code = 2 if command not in THEIRS else 1 if command == "create" else 0
+    assert quick(command, "--nix").code == code
+
+
+@pytest.mark.parametrize("command", ["context", "export", "snapshot", "restore", "status", "env", "rm"])
+def test_a_machine_that_there_is_not(quick: Program, command: str) -> None:
+    said = quick(command, "nix", input="y\n")
+    assert said.code == (1 if command in THEIRS else 2)
+    assert 'Docker machine "nix" does not exist.' in said.err
+
+
+def test_debug_says_which_program_it_is(quick: Program) -> None:
+    for words in (["-D", "ls"], ["ls", "--debug"]):
+        assert quick(*words).err.startswith("Docker Machine Version: ")
+    assert quick("ls").err == ""

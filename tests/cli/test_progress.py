@@ -13,7 +13,15 @@ from .terminal import at_terminal
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there is no pty")
 
-WORDS = ["Running pre-create checks...", "Creating machine...", "Checking connection to Docker...", "Docker is up"]
+WORDS = [
+    *(
+        "Running pre-create checks...",
+        "Creating machine...",
+        "Copying certs to the local",
+        "Copying certs to the remote",
+    ),
+    *("Setting Docker configuration", "Waiting for machine", "Checking connection to Docker...", "Docker is up"),
+]
 
 
 def create(program: Program, *flags: str, redirect: str = "", **environ: str) -> tuple[str, int]:

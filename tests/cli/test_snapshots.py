@@ -45,7 +45,7 @@ def test_none_of_that_name(quick: Program) -> None:
     assert said.code == 1
     assert said.err.startswith("The machine 'web' has no snapshot 'nix'.\n")
     said = quick("restore", "nix")
-    assert (said.code, said.err.startswith('Docker machine "nix" does not exist.')) == (1, True)
+    assert (said.code, said.err.startswith('Docker machine "nix" does not exist.')) == (2, True)
 
 
 @pytest.mark.parametrize("name", ["../../disk", ".new", "a b", "-"])

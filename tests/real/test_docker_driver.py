@@ -5,27 +5,55 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
+import tempfile
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+import pytest_machine
 from pytest_machine import images
 from pytest_machine.drivers.docker import DockerDriver
 from pytest_machine.drivers.docker import image as engine_image
 from pytest_machine.drivers.docker.outer import connect
 from pytest_machine.endpoint import at
-from pytest_machine.errors import DriverError, DriverUnavailable
+from pytest_machine.errors import DriverError, DriverUnavailable, Unsupported, WaitTimeout
 from pytest_machine.lab import Lab
 from pytest_machine.machine import Machine
 from pytest_machine.model import Spec, State, Value, new_id
 from pytest_machine.owner import Run
 from pytest_machine.plugins import Registry
 from tests.dockerd import IP, Dockerd
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as found:
+        yield found
+
+
+_NOBODY = 65534
+# Directories, `--`, a command: run it where everybody may enter those, of which nobody else hears.
+_OPEN = """
+mount --make-rprivate /
+mkdir -p "$HOME/engine"
+mount --bind "$SHARED" "$HOME/engine"
+until [ "$1" = -- ]; do
+    mount -t tmpfs -o mode=755 opened /mnt
+    mkdir -m 755 /mnt/upper /mnt/work
+    mount -t overlay -o "lowerdir=$1,upperdir=/mnt/upper,workdir=/mnt/work" opened "$1"
+    umount -l /mnt
+    shift
+done
+shift
+exec "$@"
+"""
 
 
 @pytest.fixture
@@ -140,6 +168,22 @@ def test_from_another_computer(elsewhere: Dockerd, docker_lab: Lab, busybox: Cal
     assert a.run("getent", "hosts", "b").stdout.split()[0] == b.address.inner
     assert _reaches(a, "b")
     assert _reaches(b, "a")
+    # What a container publishes is the machine's, not its engine's: it is forwarded, and so is what the machine has.
+    argv = ["sh", "-c", "mkdir /srv; echo it >/srv/index.html; httpd -f -p 80 -h /srv"]
+    served = a.docker.containers.run(busybox(a), argv, ports={"80/tcp": None, "53/udp": None}, detach=True)
+    place = a.port(served, 80)
+    assert place.host == "127.0.0.1"
+    a.wait_for(http=":80/", container=served, timeout=30)
+    a.wait_for(port=80, container=served, timeout=30)
+    with urllib.request.urlopen(f"http://{place}/") as answer:
+        assert answer.read() == b"it\n"
+    assert a.port(served, 80) == place
+    inside = a.docker.containers.get(str(served.id)).attrs["NetworkSettings"]["Ports"]
+    a.wait_for(port=int(inside["80/tcp"][0]["HostPort"]), timeout=30)
+    with pytest.raises(Unsupported, match="cannot be reached from here"):
+        a.port(served, 53, "udp")
+    with pytest.raises(WaitTimeout, match="nobody listens there"):
+        a.wait_for(port=9, timeout=0.5)
     # During a test the environment names the machine, and that is no engine to look for machines in.
     with a.environment():
         assert {record.id for record in DockerDriver().find()} == {a.id, b.id}
@@ -244,6 +288,67 @@ def test_a_user_without_root(users_engine: Dockerd, tmp_path: Path) -> None:
         assert subprocess.run(asked, env=environ, capture_output=True, text=True, check=False).stdout == "usable\n"
     finally:
         users_engine.socket.chmod(0o660)
+
+
+def test_what_a_user_without_root_gets(at_home: Dockerd, stack: ExitStack) -> None:
+    """Nothing but membership in the socket's group: the driver is chosen, and a machine lives, is used and goes."""
+    with connect(at(at_home.url, {})) as outer:
+        engine_image.provide(outer, images.DEFAULT, None)
+    group = 54321
+    # Not below pytest's own directory, which whoever runs another pytest closes again.
+    home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ptm-nobody-")))
+    os.chown(home, _NOBODY, _NOBODY)
+    os.chown(at_home.socket, 0, group)
+    stack.callback(os.chown, at_home.socket, 0, 0)
+    environ = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "SHELL": "/bin/sh",
+        "DOCKER_HOST": f"unix://{home}/engine/docker.sock",
+        "SHARED": str(at_home.socket.parent),
+    }
+
+    def call(*argv: str, code: int = 0) -> str:
+        who = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", f"--groups={group}", "--no-new-privs"]
+        whole = ["unshare", "--mount", "sh", "-c", _OPEN, "sh", *_closed(), "--", *who, sys.executable, *argv]
+        done = subprocess.run(whole, env=environ, capture_output=True, text=True, timeout=120, check=False, cwd=home)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    def program(*argv: str, code: int = 0) -> str:
+        return call("-m", "pytest_machine", *argv, code=code)
+
+    try:
+        said = program("create", "default")
+        assert "Docker is up and running!" in said
+        assert program("inspect", "-f", "{{.DriverName}}").strip() == "docker"
+        where = home / ".docker" / "machine" / "machines" / "default"
+        assert (where.stat().st_uid, (where / "key.pem").stat().st_mode & 0o777) == (_NOBODY, 0o600)
+        variables = dict(re.findall(r'export (\w+)="(.*)"', program("env")))
+        asked = (
+            "import docker, sys\n"
+            f"environ = {variables!r}\n"
+            "client = docker.from_env(environment=environ)\n"
+            "client.api.trust_env = False\n"
+            "print(client.info()['Name'])\n"
+        )
+        assert call("-c", asked) == "default\n"
+        assert program("ssh", "default", "id", "-u") == "0\n", "root in the machine, nobody here"
+    finally:
+        program("rm", "-f", "default")
+    os.chown(at_home.socket, 0, 0)
+    program("create", "default", code=3)
+
+
+def _closed() -> list[str]:
+    """Return the directories above Python and this project that not everybody may enter, outermost first."""
+    found = {
+        folder
+        for path in (sys.executable, sys.prefix, sys.base_prefix, pytest_machine.__file__)
+        for folder in (*Path(path).parents, *Path(path).resolve().parents)
+        if not folder.stat().st_mode & 0o001
+    }
+    return [str(folder) for folder in sorted(found)]
 
 
 def test_by_hand(at_home: Dockerd, tmp_path: Path) -> None:

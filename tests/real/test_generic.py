@@ -166,7 +166,24 @@ def test_by_hand(spec: Spec, store: Store) -> None:
     said = program(
         "create", "-d", "generic", "--generic-ssh-key", str(spec.options["ssh_key"]), "--engine-label", "zone=a", "mine"
     )
-    assert said.splitlines()[-3:-1] == ["Checking connection to Docker...", "Docker is up and running!"]
+    assert [line for line in said.splitlines()[2:] if line[0].isupper()] == [
+        "Running pre-create checks...",
+        "Creating machine...",
+        "Waiting for machine to be running, this may take a few minutes...",
+        "Detecting operating system of created instance...",
+        "Waiting for SSH to be available...",
+        "Copying certs to the local machine directory...",
+        "Detecting the provisioner...",
+        "Provisioning with debian...",
+        "Copying certs to the remote machine...",
+        "Setting Docker configuration on the remote daemon...",
+        "Checking connection to Docker...",
+        "Docker is up and running!",
+        (
+            "To see how to connect your Docker Client to the Docker Engine running on this virtual machine, "
+            "run: python -m pytest_machine env mine"
+        ),
+    ]
     try:
         assert program("ls", "-q") == "mine\n"
         lines = [line.removeprefix("export ") for line in program("env", "mine").splitlines() if line[:1] != "#"]

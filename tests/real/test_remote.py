@@ -282,6 +282,36 @@ class TestScp:
         assert pair("scp", "--delta", "db:there/a file", str(tmp_path / "back")).code == 0
         assert (tmp_path / "back").read_text() == "1" * 100_001
 
+    def test_delta_from_one_machine_to_another(self, pair: Pair, tmp_path: Path) -> None:
+        """What has not changed does not come through here a second time; names and errors are the machines' own."""
+        web, db = pair.machines["Web.1"], pair.machines["db"]
+        web.run("sh", "-c", "mkdir /srv/x; head -c 3000000 /dev/urandom >'/srv/x/it'\\''s a: \"$file\"'")
+        for machine in (web, db):
+            machine.run("rm", "-f", "/usr/local/bin/rsync")
+        said = pair("scp", "-d", "-r", "Web.1:/srv/x/", "db:twin/")
+        assert said.code in (12, 127)
+        assert "There is no 'rsync' in the machine 'Web.1'.\nhint: docker-machine ssh Web.1\n" in said.err
+        lend_rsync(web, tmp_path / "one")
+        said = pair("scp", "-d", "-r", "Web.1:/srv/x/", "db:twin/")
+        assert said.code in (12, 127)
+        assert said.err.endswith("There is no 'rsync' in the machine 'db'.\nhint: docker-machine ssh db\n")
+        lend_rsync(db, tmp_path / "two")
+        said = pair("scp", "-d", "-r", "Web.1:/srv/x/", "db:twin/")
+        assert said.code == 0, said.err
+        assert "100%" in said.err
+        web.run("sh", "-c", "echo more >>/srv/x/it*")
+        said = pair("scp", "-q", "-d", "-r", "Web.1:/srv/x/", "nobody@db:/home/jo/twin/")
+        assert (said.code, "Permission denied" in said.err) == (255, True), said.err
+        before = sent(web)
+        said = pair("scp", "-q", "-d", "-r", "Web.1:/srv/x/", "db:twin/")
+        assert (said.code, said.out, said.err) == (0, "", "")
+        assert sent(web) - before < 1_000_000, "all of it was sent again"
+        sums = ["sh", "-c", "cd $0 && sha256sum *"]
+        assert db.run(*sums, "/home/jo/twin").stdout == web.run(*sums, "/srv/x").stdout
+        said = pair("scp", "-q", "-d", "Web.1:/srv/nix", "db:twin/")
+        assert said.code == 23, "that is rsync's"
+        assert "No such file or directory" in said.err
+
 
 class TestMount:
     def test_life(self, pair: Pair, tmp_path: Path) -> None:
@@ -339,6 +369,11 @@ def usable(device: str) -> bool:
     return True
 
 
+def sent(machine: Machine) -> int:
+    """Return how many bytes the machine has sent."""
+    return int(machine.run("cat", "/sys/class/net/eth0/statistics/tx_bytes").stdout)
+
+
 def lend_rsync(machine: Machine, tmp_path: Path) -> None:
     """Put this host's rsync into a machine, with all that it is linked to: the image has none."""
     program = shutil.which("rsync")
@@ -346,14 +381,15 @@ def lend_rsync(machine: Machine, tmp_path: Path) -> None:
         pytest.skip("there is no rsync here")
     linked = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout.split()
     lent = tmp_path / "lent"
-    lent.mkdir()
+    lent.mkdir(parents=True)
     for path in {program, *(word for word in linked if word.startswith("/"))}:
         shutil.copy(path, lent)
     loader = next(path.name for path in lent.glob("ld-*"))
     (lent / "run").write_text(f'#!/bin/sh\nexec /opt/lent/{loader} --library-path /opt/lent /opt/lent/rsync "$@"\n')
     (lent / "run").chmod(0o755)
+    machine.run("rm", "-rf", "/opt/lent")
     machine.put(lent, "/opt/lent")
-    machine.run("ln", "-s", "/opt/lent/run", "/usr/local/bin/rsync")
+    machine.run("ln", "-sf", "/opt/lent/run", "/usr/local/bin/rsync")
 
 
 def read_until(terminal: int, mark: bytes) -> bytes:

@@ -10,7 +10,7 @@ from pytest_machine.errors import ProvisionFailed, WaitTimeout
 from pytest_machine.facts import directory
 from pytest_machine.guest import Guest, applied, tail
 from pytest_machine.model import SeedFile
-from pytest_machine.provisioner import Facts, Tell, Wanted
+from pytest_machine.provisioner import CONFIGURING, Facts, Tell, Wanted
 from pytest_machine.waiting import NotYet, wait
 
 from . import firewall, services
@@ -36,6 +36,7 @@ class DaemonProvisioner:
         planned = plan(facts, wanted, there, unit)
         if file := planned.files.get(f"{directory(facts)}/daemon.json"):
             self._ask(guest, file.content.decode())
+        tell(CONFIGURING)
         changed = self._write(guest, facts, planned, there)
         if "missing" in seen or changed or there.get(mark) != _as_it_runs(facts, seen):
             changed.append("restarted Docker" if "version" in seen else "started Docker")

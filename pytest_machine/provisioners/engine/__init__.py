@@ -32,6 +32,7 @@ class EngineProvisioner:
         if facts.engine and not facts.unfinished:
             return []
         guest = Guest(connection, facts)
+        tell("Installing Docker...")
         for step in steps(facts, wanted):
             guest.do(step, tell=tell if step.seconds > 60 else None)
         found = probe(connection)
@@ -57,6 +58,7 @@ class EngineProvisioner:
                 facts={"version": facts.engine or "none"},
                 hint="upgrade it the way in which it was installed",
             )
+        tell("Upgrading docker...")
         for step in its.upgrade(tuple(before)):
             guest.do(step, tell=tell)
         after = _versions(guest, its)
