@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -135,21 +135,29 @@ def test_the_others_go_on_without_their_leader(etcd: Etcd, fault: str) -> None:
     etcd.check()
 
 
-def disturb_and_check(etcd: Etcd, *, seconds: float, seed: int | None = None) -> None:
-    """Write all the time, to one member after the other, while hosts die and the network splits."""
-    before = len(etcd.written)
-    members = itertools.cycle(etcd.lab.machines)
-    until = time.monotonic() + seconds
-    tried = 0
-    with etcd.lab.disturb(seed=seed, faults=[Partition, Kill], every=2.0) as disturbance:
-        while time.monotonic() < until:
-            etcd.write(next(members))
-            tried += 1
-    print(f"{len(disturbance.done)} faults; {len(etcd.written) - before} of {tried} writes were acknowledged")
-    assert disturbance.done
-    assert len(etcd.written) > before
-    etcd.check()
-
-
 def test_no_acknowledged_write_is_lost(etcd: Etcd) -> None:
     disturb_and_check(etcd, seconds=10)
+
+
+def disturb_and_check(
+    etcd: Etcd,
+    *,
+    seconds: float,
+    faults: Sequence[type[Fault]] = (Partition, Kill),
+    seed: int | None = None,
+    stacked: int = 1,
+) -> None:
+    """Write all the time, to one member after the other, while hosts die and the network splits."""
+    before, tried = len(etcd.written), 0
+    until = time.monotonic() + seconds
+    with etcd.lab.disturb(seed=seed, faults=faults, every=2.0, stacked=stacked) as disturbance:
+        for machine in itertools.cycle(etcd.lab):
+            etcd.write(machine)
+            tried += 1
+            if time.monotonic() > until:
+                break
+    acknowledged = len(etcd.written) - before
+    print(f"{len(disturbance.done)} faults; {acknowledged} of {tried} writes were acknowledged")
+    assert disturbance.done, "nothing went wrong"
+    assert acknowledged, "nothing went right"
+    etcd.check()
