@@ -31,21 +31,22 @@ class Etcd:
 
     def start(self) -> None:
         """Start it everywhere and wait until it takes writes."""
-        peers = ",".join(f"{machine.name}=http://{machine.name}:2380" for machine in self.lab)
         for machine in self.lab:
-            command = [
-                *("etcd", f"--name={machine.name}", "--data-dir=/data", f"--initial-cluster={peers}"),
-                *(
-                    "--listen-peer-urls=http://0.0.0.0:2380",
-                    f"--initial-advertise-peer-urls=http://{machine.name}:2380",
-                ),
-                *("--listen-client-urls=http://0.0.0.0:2379", f"--advertise-client-urls=http://{machine.name}:2379"),
-                # Three hosts share one computer here: they are not to elect anew whenever it is busy.
-                *("--heartbeat-interval=150", "--election-timeout=1500"),
-            ]
+            options = {
+                "name": machine.name,
+                "data-dir": "/data",
+                "initial-cluster": ",".join(f"{each.name}=http://{each.name}:2380" for each in self.lab),
+                "initial-advertise-peer-urls": f"http://{machine.name}:2380",
+                "listen-peer-urls": "http://0.0.0.0:2380",
+                "advertise-client-urls": f"http://{machine.name}:2379",
+                "listen-client-urls": "http://0.0.0.0:2379",
+                # Three hosts on one computer: they are not to elect anew whenever it is busy.
+                "heartbeat-interval": 150,
+                "election-timeout": 1500,
+            }
             machine.docker.containers.run(
                 IMAGE,
-                command,
+                ["etcd", *(f"--{name}={value}" for name, value in options.items())],
                 name="etcd",
                 network_mode="host",  # where machines know each other by name
                 volumes={"data": {"bind": "/data", "mode": "rw"}},

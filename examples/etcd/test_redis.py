@@ -16,21 +16,10 @@ pytestmark = pytest.mark.machine("a", "b", preload=["~/.cache/pytest-machine-exa
 class Redis:
     """Redis in a container on a machine, and a client of it."""
 
-    def __init__(self, machine: Machine, *options: str) -> None:
+    def __init__(self, machine: Machine, options: str = "") -> None:
         machine.docker.containers.run(
             IMAGE,
-            [
-                "redis-server",
-                "--protected-mode",
-                "no",
-                "--appendonly",
-                "yes",
-                "--repl-diskless-sync-delay",
-                "0",
-                "--dir",
-                "/data",
-                *options,
-            ],
+            f"redis-server --dir /data --appendonly yes --protected-mode no --repl-diskless-sync-delay 0 {options}",
             name="redis",
             network_mode="host",  # where machines know each other by name
             volumes={"data": {"bind": "/data", "mode": "rw"}},
@@ -62,7 +51,7 @@ class Redis:
 
 
 def test_acknowledged_writes_are_lost(lab: Lab) -> None:
-    with Redis(lab["a"]) as a, Redis(lab["b"], "--replicaof", "a", "6379") as b:
+    with Redis(lab["a"]) as a, Redis(lab["b"], "--replicaof a 6379") as b:
         before = a.write(range(50))
         lab.wait_until(lambda: a.ask("WAIT 1 1000") == ":1", "the replica to have all of that")
 
