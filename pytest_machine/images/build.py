@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -222,20 +222,26 @@ def command(made: Recipe, tree: Path, host: Host) -> list[str]:
         "--variant=minbase",
         f"--include={','.join(made.packages)}",
     ]
+    argv += [f"--dpkgopt=path-exclude={path}" for path in made.excluded]
+    argv += [f"--dpkgopt=path-include={path}" for path in made.included]
+    return [*argv, *origin(made.suite, tree, host, components=made.components)]
+
+
+def origin(suite: str, target: Path, host: Host, *, components: Sequence[str] = ("main",)) -> list[str]:
+    """Return the end of mmdebstrap's argv: which release, from where, trusted by which keys, and where it goes."""
+    argv = []
     if Path(_KEYRING).exists():
         argv.append(f"--keyring={_KEYRING}")  # hosts that are not Debian do not trust its keys by themselves
     argv.append("--dpkgopt=force-unsafe-io")  # no fsync for each file: a half-made tree is never used
-    argv += [f"--dpkgopt=path-exclude={path}" for path in made.excluded]
-    argv += [f"--dpkgopt=path-include={path}" for path in made.included]
-    if host.unchecked or made.suite == "sid":
+    if host.unchecked or suite == "sid":
         argv.append('--aptopt=Acquire::Check-Valid-Until "false"')
-    argv += [made.suite, str(tree)]
+    argv += [suite, str(target)]
     if host.mirror:  # else mmdebstrap's own default
-        parts = " ".join(made.components)
-        argv.append(f"deb {host.mirror} {made.suite} {parts}")
-        if made.suite != "sid":
-            argv.append(f"deb {host.mirror} {made.suite}-updates {parts}")
-            argv += [f"deb {host.security} {made.suite}-security {parts}"] if host.security else []
+        parts = " ".join(components)
+        argv.append(f"deb {host.mirror} {suite} {parts}")
+        if suite != "sid":
+            argv.append(f"deb {host.mirror} {suite}-updates {parts}")
+            argv += [f"deb {host.security} {suite}-security {parts}"] if host.security else []
     return argv
 
 
