@@ -7,7 +7,9 @@ was noted; whatever cannot be cleaned so is for the driver, which has the machin
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from .engine import TROUBLE, Api
@@ -38,6 +40,9 @@ def clean(address: Address, *, certs: Path, pristine: Inventory) -> bool:
         with Api(address, certs=certs, timeout=_TIMEOUT) as api:
             until = time.monotonic() + _SETTLE
             while (found := _inventory(api)) != pristine:
+                if found["swarm"] != pristine["swarm"] and not _alone(api.get("/info")["Swarm"]):
+                    # Docker takes 5 s for a goodbye to each of the others. A machine is laid again in one.
+                    return False
                 try:
                     _remove(api, found, pristine)
                 except ValueError:  # something is in use: still, or for good
@@ -63,6 +68,11 @@ def _inventory(api: Api) -> Inventory:
         "plugins": sorted(p["Id"] for p in api.get("/plugins")),
         "build cache": sorted(e["ID"] for e in api.get("/system/df").get("BuildCache") or ()),
     }
+
+
+def _alone(swarm: Mapping[str, Any]) -> bool:
+    """Whether a Swarm has no other member."""
+    return bool(swarm.get("ControlAvailable")) and swarm.get("Managers") == swarm.get("Nodes") == 1
 
 
 def _remove(api: Api, found: Inventory, pristine: Inventory) -> None:

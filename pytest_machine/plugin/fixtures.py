@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from pytest_machine.lab import Lab
     from pytest_machine.machine import Machine
+    from pytest_machine.swarm import Swarm
 
     from .machines import MachineFactory, Machines
 
@@ -84,6 +85,14 @@ def machine(machines: Machines) -> Machine:
 def lab(machines: Machines) -> Lab:
     """The test's machines and their networks: lab["web"]."""
     return machines.lab
+
+
+@pytest.fixture
+def swarm(request: pytest.FixtureRequest, machines: Machines) -> Swarm:
+    """The Swarm of the test's machines, ready: swarm.manager.docker."""
+    from . import leasing
+
+    return leasing.swarm(request.node, machines)
 
 
 @pytest.fixture
