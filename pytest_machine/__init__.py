@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from .plugin.machines import MachineFactory as MachineFactory
     from .plugin.machines import Machines as Machines
     from .plugins import Registry as Registry
+    from .swarm import Node as Node
+    from .swarm import Swarm as Swarm
     from .topology import bridge as bridge
     from .topology import groups as groups
     from .topology import halves as halves
@@ -76,6 +78,7 @@ _HOMES = {
     "MachineFactory": "plugin.machines",
     "Machines": "plugin.machines",
     "MemoryPressure": "faults.resources",
+    "Node": "swarm",
     "Partition": "faults.network",
     "Pause": "faults.power",
     "Rate": "faults.network",
@@ -88,6 +91,7 @@ _HOMES = {
     "Seen": "model",
     "Spec": "model",
     "State": "model",
+    "Swarm": "swarm",
     "bridge": "topology",
     "groups": "topology",
     "halves": "topology",
@@ -121,6 +125,7 @@ __all__ = [
     "MachineFactory",
     "Machines",
     "MemoryPressure",
+    "Node",
     "Partition",
     "Pause",
     "Rate",
@@ -133,6 +138,7 @@ __all__ = [
     "Seen",
     "Spec",
     "State",
+    "Swarm",
     "bridge",
     "groups",
     "halves",
