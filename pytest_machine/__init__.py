@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .breaking import Injection as Injection
+    from .compose import Compose as Compose
     from .driver import Driver as Driver
     from .errors import MachineError as MachineError
     from .fault import Fault as Fault
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ClockSkew": "faults.clock",
+    "Compose": "compose",
     "Corrupt": "faults.network",
     "CpuStress": "faults.resources",
     "Crash": "faults.power",
@@ -104,6 +106,7 @@ _HOMES = {
 
 __all__ = [
     "ClockSkew",
+    "Compose",
     "Corrupt",
     "CpuStress",
     "Crash",

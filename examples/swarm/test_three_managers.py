@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from docker.errors import APIError
 
 from pytest_machine import Kill, Lab, Machine, Partition, Swarm, isolate
+from pytest_machine.errors import CommandFailed
 
 pytestmark = pytest.mark.machine("a", "b", "c", role="manager")
 
 
 def test_the_leader_dies_and_the_others_go_on(
-    lab: Lab, swarm: Swarm, busybox: Callable[..., str], serve: Callable[..., None], tell: Callable[[str], None]
+    lab: Lab, swarm: Swarm, busybox: Callable[..., str], tell: Callable[[str], None]
 ) -> None:
     busybox(*swarm.machines)
     serve(swarm.manager, "web", port=8080)
@@ -23,10 +23,9 @@ def test_the_leader_dies_and_the_others_go_on(
     tell(f"'web' runs on every machine; '{leader.name}' leads")
 
     with lab.inject(Kill(leader)):
-        tell(f"'{leader.name}' is dead")
         for machine in others:
             machine.wait_for(http=":8080/")
-        tell("the others serve")
+        tell(f"'{leader.name}' is dead, and the others serve")
 
         successor = swarm.leader()
         tell(f"'{successor.name}' leads")
@@ -34,32 +33,40 @@ def test_the_leader_dies_and_the_others_go_on(
         serve(successor, "news", port=8081)
         for machine in others:
             machine.wait_for(http=":8081/")
-        tell("a new service was ordered, and runs")
+        tell("it took an order: 'news' runs")
 
     leader.wait_for(http=":8081/")
-    tell(f"'{leader.name}' is back, and runs it too")
+    tell(f"'{leader.name}' is back, and runs 'news' too")
 
 
-def test_one_that_is_cut_off_from_two_takes_no_orders(
-    lab: Lab, swarm: Swarm, serve: Callable[..., None], tell: Callable[[str], None]
-) -> None:
+def test_one_that_is_cut_off_from_two_takes_no_orders(lab: Lab, swarm: Swarm, tell: Callable[[str], None]) -> None:
     lonely = swarm.leader()
-    majority = [machine for machine in swarm.managers if machine is not lonely]
+    others = [machine for machine in swarm.managers if machine is not lonely]
 
     with lab.inject(Partition(isolate(lab, lonely))):
-        tell(f"'{lonely.name}', which leads, is cut off")
-        with pytest.raises(APIError) as refused:
+        with pytest.raises(CommandFailed) as refused:
             serve(lonely, "lost", port=8080)
-        tell(f"'{lonely.name}' takes no orders: {refused.value.explanation}")
+        tell(f"'{lonely.name}', which led, is cut off and takes no orders: {refused.value.result.stderr.strip()}")
 
-        assert swarm.leader() in majority
-        serve(majority[0], "kept", port=8080)
+        assert swarm.leader() in others
+        serve(others[0], "kept", port=8080)
         tell("the other two do")
 
     swarm.wait_ready()
-    tell("they are one again")
-    lab.wait_until(lambda: services(lonely) == ["kept"], f"What the others were told, on '{lonely.name}'")
+    assert services(lonely) == services(others[0]) == ["kept"]
+    tell(f"they are one again, and '{lonely.name}' knows what it has missed")
+
+
+def serve(manager: Machine, name: str, *, port: int) -> None:
+    """Order a web page from a manager: a container on every machine, on the machine's own port."""
+    manager.run(
+        *("docker", "service", "create", "--detach", "--no-resolve-image", "--name", name, "--mode", "global"),
+        # Virtual IPs and the ingress network take IP_VS in the kernel, which not every computer has.
+        *("--endpoint-mode", "dnsrr", "--publish", f"mode=host,published={port},target=80"),
+        *("busybox", "httpd", "-f", "-h", "/www"),
+    )
 
 
 def services(manager: Machine) -> list[str]:
-    return [service.name for service in manager.docker.services.list()]
+    """Return the names of the services that a manager knows."""
+    return manager.run("docker", "service", "ls", "--format", "{{.Name}}").stdout.split()
