@@ -7,9 +7,7 @@ was noted; whatever cannot be cleaned so is for the driver, which has the machin
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from .engine import TROUBLE, Api
@@ -20,6 +18,8 @@ Inventory = dict[str, object]
 
 # Seconds for one answer. Removing a volume of a gigabyte takes one; an engine that takes longer is laid again sooner.
 _TIMEOUT = 20.0
+# Seconds for the first question. Whatever keeps an engine from telling about itself, it is not worth the wait.
+_GLANCE = 3.0
 # Seconds that an engine gets to let go of what it said was removed: the gateway network of a Swarm is in use for a
 # moment after it was left. Longer than that, and laying the machine again is the faster way.
 _SETTLE = 1.5
@@ -37,12 +37,11 @@ def inventory(address: Address, *, certs: Path) -> Inventory:
 def clean(address: Address, *, certs: Path, pristine: Inventory) -> bool:
     """Remove all that is not in `pristine`; return whether the engine holds just that, afterwards."""
     try:
+        if _has_fellows(address, certs):
+            return False
         with Api(address, certs=certs, timeout=_TIMEOUT) as api:
             until = time.monotonic() + _SETTLE
             while (found := _inventory(api)) != pristine:
-                if found["swarm"] != pristine["swarm"] and not _alone(api.get("/info")["Swarm"]):
-                    # Docker takes 5 s for a goodbye to each of the others. A machine is laid again in one.
-                    return False
                 try:
                     _remove(api, found, pristine)
                 except ValueError:  # something is in use: still, or for good
@@ -70,9 +69,17 @@ def _inventory(api: Api) -> Inventory:
     }
 
 
-def _alone(swarm: Mapping[str, Any]) -> bool:
-    """Whether a Swarm has no other member."""
-    return bool(swarm.get("ControlAvailable")) and swarm.get("Managers") == swarm.get("Nodes") == 1
+def _has_fellows(address: Address, certs: Path) -> bool:
+    """Whether it is in a Swarm with others; raises what `Api` raises.
+
+    Then there is nothing to clean. Docker takes 5 s to leave each of the others, and a manager without a majority takes
+    20 for whatever it is asked, and a machine is laid again in one or two.
+    """
+    with Api(address, certs=certs, timeout=_GLANCE) as api:
+        swarm = api.get("/info")["Swarm"]
+    if swarm["LocalNodeState"] == "inactive":
+        return False
+    return not swarm["ControlAvailable"] or not swarm.get("Managers") == swarm.get("Nodes") == 1
 
 
 def _remove(api: Api, found: Inventory, pristine: Inventory) -> None:
