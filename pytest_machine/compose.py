@@ -60,6 +60,8 @@ class Compose:
     def __enter__(self) -> Self:
         try:
             return self.up()
+        except UsageError:  # nothing was begun
+            raise
         except BaseException as error:
             try:
                 self.down()
@@ -139,7 +141,7 @@ class Compose:
         env = {**uncovered(), **self.machine.env, **self._env}
         files = [part for path in self.files for part in ("--file", str(path))]
         command = (*program(env.get("PATH", os.defpath), env.get("DOCKER_CONFIG", "")), "--project-name", self.project)
-        full = (*command, *files, *argv)
+        full = (*command, "--ansi", "never", *files, *argv)
         try:
             done = subprocess.run(
                 full,

@@ -6,7 +6,9 @@ another process too. What a `Swarm` holds is who is meant to be what.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 import queue
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -344,7 +346,9 @@ def _progress(service: Mapping[str, Any]) -> str:
     if "ReplicatedJob" in mode or "GlobalJob" in mode:
         return ""
     has, wants = service["ServiceStatus"]["RunningTasks"], service["ServiceStatus"]["DesiredTasks"]
-    if has != wants or ("Replicated" in mode and wants != mode["Replicated"]["Replicas"]):
+    if "Replicated" in mode:
+        wants = mode["Replicated"]["Replicas"]  # of one that was just ordered, none is desired yet
+    if has != wants:
         return f"'{name}' runs {has} of {wants}"
     state = (service.get("UpdateStatus") or {}).get("State", "completed")
     return f"'{name}' is {state}" if state in ("updating", "rollback_started") else ""
@@ -376,8 +380,10 @@ def _refused(machine: Machine, what: str, error: Exception) -> MachineError:
 def _reason(error: Exception) -> str:
     """Return what Docker said, out of what came by way of JSON."""
     text = str(error)
-    _, found, said = text.partition('{"message":"')
-    return said.rstrip('}\n"') if found else text or type(error).__name__
+    _, found, said = text.partition('{"message":')
+    with contextlib.suppress(ValueError):
+        return str(json.loads(found + said)["message"])
+    return text or type(error).__name__
 
 
 def _each(machines: Iterable[Machine], work: Callable[[Machine], T]) -> list[T]:

@@ -91,6 +91,8 @@ def read(given: Sequence[object], arguments: Mapping[str, object]) -> list[Asked
     except KeyError as error:
         key = str(error.args[0])
         raise _bad(key, arguments[key], "options= says it too", f"say {key} once") from None
+    if said.get("swarm") is False and "role" in said:
+        raise _bad("role", said["role"], "swarm=False says that it has none", "leave out one of them")
     asked = Asked(options=options, **said)  # type: ignore[arg-type]  # each reader gives its field's type
     return [replace(asked, name=_name(name)) for name in _once(given)] or [asked]
 
