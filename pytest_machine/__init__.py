@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .breaking import Injection as Injection
+    from .compose import Compose as Compose
     from .driver import Driver as Driver
     from .errors import MachineError as MachineError
     from .fault import Fault as Fault
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from .plugin.machines import MachineFactory as MachineFactory
     from .plugin.machines import Machines as Machines
     from .plugins import Registry as Registry
+    from .swarm import Node as Node
+    from .swarm import Swarm as Swarm
     from .topology import bridge as bridge
     from .topology import groups as groups
     from .topology import halves as halves
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ClockSkew": "faults.clock",
+    "Compose": "compose",
     "Corrupt": "faults.network",
     "CpuStress": "faults.resources",
     "Crash": "faults.power",
@@ -76,6 +80,7 @@ _HOMES = {
     "MachineFactory": "plugin.machines",
     "Machines": "plugin.machines",
     "MemoryPressure": "faults.resources",
+    "Node": "swarm",
     "Partition": "faults.network",
     "Pause": "faults.power",
     "Rate": "faults.network",
@@ -88,6 +93,7 @@ _HOMES = {
     "Seen": "model",
     "Spec": "model",
     "State": "model",
+    "Swarm": "swarm",
     "bridge": "topology",
     "groups": "topology",
     "halves": "topology",
@@ -100,6 +106,7 @@ _HOMES = {
 
 __all__ = [
     "ClockSkew",
+    "Compose",
     "Corrupt",
     "CpuStress",
     "Crash",
@@ -121,6 +128,7 @@ __all__ = [
     "MachineFactory",
     "Machines",
     "MemoryPressure",
+    "Node",
     "Partition",
     "Pause",
     "Rate",
@@ -133,6 +141,7 @@ __all__ = [
     "Seen",
     "Spec",
     "State",
+    "Swarm",
     "bridge",
     "groups",
     "halves",

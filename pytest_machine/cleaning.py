@@ -18,6 +18,8 @@ Inventory = dict[str, object]
 
 # Seconds for one answer. Removing a volume of a gigabyte takes one; an engine that takes longer is laid again sooner.
 _TIMEOUT = 20.0
+# Seconds for the first question. Whatever keeps an engine from telling about itself, it is not worth the wait.
+_GLANCE = 3.0
 # Seconds that an engine gets to let go of what it said was removed: the gateway network of a Swarm is in use for a
 # moment after it was left. Longer than that, and laying the machine again is the faster way.
 _SETTLE = 1.5
@@ -35,6 +37,8 @@ def inventory(address: Address, *, certs: Path) -> Inventory:
 def clean(address: Address, *, certs: Path, pristine: Inventory) -> bool:
     """Remove all that is not in `pristine`; return whether the engine holds just that, afterwards."""
     try:
+        if _has_fellows(address, certs):
+            return False
         with Api(address, certs=certs, timeout=_TIMEOUT) as api:
             until = time.monotonic() + _SETTLE
             while (found := _inventory(api)) != pristine:
@@ -63,6 +67,19 @@ def _inventory(api: Api) -> Inventory:
         "plugins": sorted(p["Id"] for p in api.get("/plugins")),
         "build cache": sorted(e["ID"] for e in api.get("/system/df").get("BuildCache") or ()),
     }
+
+
+def _has_fellows(address: Address, certs: Path) -> bool:
+    """Whether it is in a Swarm with others; raises what `Api` raises.
+
+    Then there is nothing to clean. Docker takes 5 s to leave each of the others, and a manager without a majority takes
+    20 for whatever it is asked, and a machine is laid again in one or two.
+    """
+    with Api(address, certs=certs, timeout=_GLANCE) as api:
+        swarm = api.get("/info")["Swarm"]
+    if swarm["LocalNodeState"] == "inactive":
+        return False
+    return not swarm["ControlAvailable"] or not swarm.get("Managers") == swarm.get("Nodes") == 1
 
 
 def _remove(api: Api, found: Inventory, pristine: Inventory) -> None:

@@ -161,21 +161,24 @@ class Api:
         """Return the answer to a question, from JSON."""
         return self._ask("GET", path)
 
-    def post(self, path: str) -> Any:
-        """Have something done; return what the daemon says to it."""
-        return self._ask("POST", path)
+    def post(self, path: str, body: object = None) -> Any:
+        """Have something done, as `body` says, which becomes JSON; return what the daemon says to it."""
+        return self._ask("POST", path, body)
 
     def delete(self, path: str) -> None:
         """Have something removed; what is gone already is gone."""
         self._ask("DELETE", path)
 
-    def _ask(self, method: str, path: str) -> Any:
-        self._connection.request(method, path)
+    def _ask(self, method: str, path: str, body: object = None) -> Any:
+        if body is None:
+            self._connection.request(method, path)
+        else:
+            self._connection.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
         response = self._connection.getresponse()
-        body = response.read()
+        answer = response.read()
         if response.status >= 400 and response.status != http.HTTPStatus.NOT_FOUND:
-            raise ValueError(f"{method} {path}: {response.status} {body[:500].decode(errors='replace').strip()}")
-        return json.loads(body) if body.startswith((b"{", b"[")) else None
+            raise ValueError(f"{method} {path}: {response.status} {answer[:500].decode(errors='replace').strip()}")
+        return json.loads(answer) if answer.startswith((b"{", b"[", b'"')) else None
 
 
 TROUBLE = (OSError, ValueError, http.client.HTTPException)

@@ -12,7 +12,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from . import birth
 from .breaking import Breaking, Injection
@@ -29,6 +29,9 @@ from .reaching import reachable
 from .schedule import Choice
 from .store import Store
 from .waiting import NotYet, wait
+
+if TYPE_CHECKING:
+    from .swarm import Swarm
 
 T = TypeVar("T")
 
@@ -274,6 +277,32 @@ class Lab:
             if known != self._known.get(machine.name):
                 machine.put(birth.write_hosts(machine.record, known), "/etc/hosts")
                 self._known[machine.name] = known
+
+    def swarm(
+        self,
+        *,
+        managers: Iterable[str | Machine] = (),
+        workers: Iterable[str | Machine] | None = None,
+        timeout: float = 60.0,
+    ) -> Swarm:
+        """Return the Swarm of its machines, formed now if there is none, and ready.
+
+        Without names it is the one that there is, or one of all machines with the first as its manager. With names, it
+        is of these managers and these workers; with `managers` alone, all other machines are workers. `timeout` is in
+        seconds. Raises what `Swarm.form` raises.
+        """
+        from .roles import assign
+        from .swarm import Swarm
+
+        leading = [self._one(each).name for each in managers]
+        following = [self._one(each).name for each in workers] if workers is not None else list(self._machines)
+        if not leading and workers is None and (there := Swarm.found(self.machines)) is not None:
+            return there.form(timeout=timeout)
+        said = dict.fromkeys(following, "" if workers is None else "worker") | dict.fromkeys(leading, "manager")
+        roles = assign(said)
+        return Swarm([self[name] for name in roles.managers], [self[name] for name in roles.workers]).form(
+            timeout=timeout
+        )
 
     # What goes wrong in it.
 

@@ -46,6 +46,8 @@ from .waiting import NotYet, wait
 if TYPE_CHECKING:
     import docker
 
+    from .compose import Compose
+
 T = TypeVar("T")
 
 # Seconds that running containers get to end by themselves before an orderly `destroy` takes their host away: enough for
@@ -335,6 +337,17 @@ class Machine:
     def _log(self, container: str | Any) -> str:
         found = self.docker.containers.get(container if isinstance(container, str) else container.id)
         return bytes(found.logs()).decode(errors="replace")
+
+    def compose(self, *files: str | Path, project: str = "", env: Mapping[str, str] | None = None) -> Compose:
+        """Return what Compose files describe, for this machine: ``with machine.compose("compose.yaml") as app:``.
+
+        It is up when the block begins, and gone when it ends. `project` is its name, one of its own if you give none;
+        `env` further variables for the files. Raises `UsageError` when a file is missing, and, as it comes up, when
+        there is no ``docker compose`` on this computer.
+        """
+        from .compose import Compose
+
+        return Compose(self, [Path(each) for each in files or ("compose.yaml",)], project=project, env=env)
 
     # What may be done to it.
 

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_machine.errors import MachineError
 
-from . import levels, matrix
+from . import levels, marker, matrix
 from .choice import Choice
 from .fixtures import uses_machine
 from .pool import shared_scope
@@ -57,6 +57,7 @@ class Collection:
             return
         asked = levels.asked(item)
         shared_scope([self._choice.completed(one) for one in asked])
+        marker.swarm(asked)
         if uses_machine(item):
             for one in asked:
                 self._choice.expect(one)

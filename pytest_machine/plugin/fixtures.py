@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from pytest_machine.lab import Lab
     from pytest_machine.machine import Machine
+    from pytest_machine.swarm import Swarm
 
     from .machines import MachineFactory, Machines
 
@@ -87,6 +88,14 @@ def lab(machines: Machines) -> Lab:
 
 
 @pytest.fixture
+def swarm(request: pytest.FixtureRequest, machines: Machines) -> Swarm:
+    """The Swarm of the test's machines, ready: swarm.manager.docker."""
+    from . import leasing
+
+    return leasing.swarm(request.node, machines)
+
+
+@pytest.fixture
 def docker_client(machine: Machine) -> DockerClient:
     """A docker.DockerClient that talks to the test's machine."""
     return machine.docker
@@ -111,6 +120,14 @@ def class_machine(request: pytest.FixtureRequest) -> Machine:
 
 
 @pytest.fixture(scope="class")
+def class_swarm(request: pytest.FixtureRequest, class_lab: Lab) -> Swarm:  # noqa: ARG001  # it shows whose it is
+    """The Swarm of the class's machines, ready."""
+    from . import leasing
+
+    return leasing.swarm(request.node, _of_scope(request))
+
+
+@pytest.fixture(scope="class")
 def class_machine_factory(request: pytest.FixtureRequest) -> MachineFactory:
     """A function that takes the mark's arguments and makes a machine, gone at the end of the class."""
     return _factory(request)
@@ -126,6 +143,14 @@ def module_lab(request: pytest.FixtureRequest) -> Lab:
 def module_machine(request: pytest.FixtureRequest) -> Machine:
     """A throwaway Docker host for the module; the first of several."""
     return _of_scope(request)[0]
+
+
+@pytest.fixture(scope="module")
+def module_swarm(request: pytest.FixtureRequest, module_lab: Lab) -> Swarm:  # noqa: ARG001  # it shows whose it is
+    """The Swarm of the module's machines, ready."""
+    from . import leasing
+
+    return leasing.swarm(request.node, _of_scope(request))
 
 
 @pytest.fixture(scope="module")

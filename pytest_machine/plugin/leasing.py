@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_machine.errors import BadSpec, EngineFailed
 
-from . import levels, matrix, rooms
+from . import levels, marker, matrix, rooms
 from .keeper import Keeper, reported
 from .machines import MachineFactory, Machines
 from .marker import Asked, read, single
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pytest_machine.lab import Lab
     from pytest_machine.machine import Machine
     from pytest_machine.model import Spec
+    from pytest_machine.swarm import Swarm
 
 
 def of_test(item: Node) -> Machines:
@@ -33,6 +34,7 @@ def of_test(item: Node) -> Machines:
             found = _lease(keeper, Pool.at(scope_node(item, scope), keeper), asked, own=scope == "never", listed=listed)
         rooms.of(item.config).looking.leased(item, found, asked)
         rooms.of(item.config).healing.leased(item, found.lab)
+        _form(found, asked)
         return found
 
 
@@ -44,8 +46,23 @@ def of_scope(node: Node) -> Machines:
         found = _lease(keeper, Pool.at(node, keeper), asked, own=True)
         rooms.of(node.config).looking.leased(node, found, asked)
         rooms.of(node.config).healing.leased(node, found.lab)
+        _form(found, asked)
     rooms.of(node.config).environment.show(found[0])
     return found
+
+
+def swarm(node: Node, found: Machines) -> Swarm:
+    """Return the Swarm of machines that a test or a scope has: its marks', or one of all of them, formed now."""
+    with reported():
+        if found.swarm is None:
+            _form(found, levels.asked(node), wanted=True)
+        assert found.swarm is not None
+        return found.swarm
+
+
+def _form(found: Machines, asked: Sequence[Asked], *, wanted: bool = False) -> None:
+    if (roles := marker.swarm(asked, wanted=wanted)) is not None:
+        found.swarm = found.lab.swarm(managers=roles.managers, workers=roles.workers)
 
 
 def factory(node: Node) -> MachineFactory:
@@ -108,6 +125,11 @@ def _resets(asked: Sequence[Asked]) -> dict[str, bool]:
 
 def _call(node: Node, name: str, arguments: dict[str, object], *, taken: Sequence[str]) -> Asked:
     """Return what a factory's call asks for."""
+    for key in sorted({"role", "swarm"} & set(arguments)):
+        raise BadSpec(
+            f"A machine factory takes no '{key}': a Swarm is of several machines, and each call makes one.",
+            hint="make them all, then form it: lab.swarm(managers=['a'])",
+        )
     for key in sorted({"count", "reset", "reuse", "share"} & set(arguments)):
         raise BadSpec(
             f"A machine factory takes no '{key}': each call makes one machine, for as long as the factory's scope.",

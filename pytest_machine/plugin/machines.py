@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, overload
 if TYPE_CHECKING:
     from pytest_machine.lab import Lab
     from pytest_machine.machine import Machine
+    from pytest_machine.swarm import Swarm
 
 
 class MachineFactory(Protocol):
@@ -24,6 +25,8 @@ class Machines(Sequence["Machine"]):
     def __init__(self, lab: Lab, machines: Iterable[Machine]) -> None:
         self.lab = lab
         """Where they live, with their networks."""
+        self.swarm: Swarm | None = None
+        """The Swarm that their marks ask for, formed."""
         self._machines = tuple(machines)
 
     @overload

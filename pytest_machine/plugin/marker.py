@@ -22,6 +22,7 @@ from pytest_machine.arguments import OPTIONS, Wrong, driver_options, each_of, fl
 from pytest_machine.arguments import read as value_of
 from pytest_machine.errors import BadSpec
 from pytest_machine.model import Trouble, Value, check_name, names
+from pytest_machine.roles import ROLES, Roles, assign, meeting
 
 REUSE = ("never", "class", "module", "package", "session", "runs")
 """How long equal machines may be shared, narrowest first."""
@@ -44,6 +45,9 @@ class Asked:
     """Whether a shared machine is made as new before the test gets it."""
     teardown: str | None = None
     networks: tuple[str, ...] | None = None
+    swarm: bool | None = None
+    """Whether it is a member of the test's Swarm; with a role it is, too."""
+    role: str | None = None
     needs: frozenset[str] | None = None
     timeout: float | None = None
     """Seconds until it must be ready."""
@@ -87,6 +91,8 @@ def read(given: Sequence[object], arguments: Mapping[str, object]) -> list[Asked
     except KeyError as error:
         key = str(error.args[0])
         raise _bad(key, arguments[key], "options= says it too", f"say {key} once") from None
+    if said.get("swarm") is False and "role" in said:
+        raise _bad("role", said["role"], "swarm=False says that it has none", "leave out one of them")
     asked = Asked(options=options, **said)  # type: ignore[arg-type]  # each reader gives its field's type
     return [replace(asked, name=_name(name)) for name in _once(given)] or [asked]
 
@@ -119,6 +125,26 @@ def single(levels: Iterable[Sequence[Asked]], asked: Asked) -> Asked:
             if one.name == asked.name if one.name else len(level) == 1:
                 found = one.over(found)
     return replace(asked.over(found), count=None)
+
+
+def swarm(machines: Sequence[Asked], *, wanted: bool = False) -> Roles | None:
+    """Return who is what in the Swarm that a test's machines are to form; None: they are to form none.
+
+    `wanted`: something else than a mark asks for one, of all machines then. Raises `BadSpec` for one that cannot be.
+    """
+    members = [one for one in machines if one.swarm or (one.swarm is None and one.role)]
+    if not members and wanted:
+        members = [one for one in machines if one.swarm is None]
+        if not members:
+            raise BadSpec(
+                "A Swarm is asked for, and its machines by marks are to form none.",
+                facts={"machines": names(one.name for one in machines)},
+                hint="leave out swarm=False, or the fixture 'swarm'",
+            )
+    if not members:
+        return None
+    meeting({one.name: one.networks or () for one in members})
+    return assign({one.name: one.role or "" for one in members})
 
 
 def _listed(level: Sequence[Asked], *, common: Asked | None = None, wider: Sequence[Asked] = ()) -> list[Asked]:
@@ -202,6 +228,8 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "share": lambda value: word(value, SHARE),
     "reset": flag,
     "teardown": lambda value: word(value, TEARDOWN),
+    "swarm": flag,
+    "role": lambda value: word(value, ROLES),
     "logs": _logs,
     "fail_on": lambda value: each_of(value, Trouble),
 }

@@ -57,6 +57,11 @@ def test_one_mark_for_many_tests_is_said_once(inner: pytest.Pytester) -> None:
     ("marks", "says"),
     [
         ("@machine(driver='fkae')", "There is no driver 'fkae'."),
+        ("@machine(role='worker', count=2)", "A Swarm of workers alone cannot be: somebody has to take its orders."),
+        (
+            "@machine('a', swarm=True, networks=['x'])\n@machine('b', swarm=True)",
+            "The machines of a Swarm do not share a network, so they could not talk to each other.",
+        ),
         ("@machine(driver='fake', options={'imgae': 'x'})", "The driver 'fake' has no option 'imgae'."),
         ("@machine(driver='fake', needs=['own-kernel'])", "The driver 'fake' does not have 'own-kernel'."),
         ("@machine(driver='runc', image='potato')", "There is no machine image 'potato'."),

@@ -101,6 +101,11 @@ def test_fixtures_of_one_test_speak_of_the_same_machine(run: Run) -> None:
     )
 
 
+def test_a_factory_makes_one_machine_and_so_no_swarm(run: Run) -> None:
+    result = run("def test_it(machine_factory): machine_factory(role='worker')", failed=1)
+    result.stdout.fnmatch_lines(["*A machine factory takes no 'role': a Swarm is of several *", "*hint: *lab.swarm(*"])
+
+
 class TestFactory:
     def test_takes_the_marks_arguments(self, run: Run) -> None:
         run(

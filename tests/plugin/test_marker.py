@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_machine.errors import BadSpec
-from pytest_machine.plugin.marker import ARGUMENTS, Asked, merge, read, single
+from pytest_machine.plugin.marker import ARGUMENTS, Asked, merge, read, single, swarm
 
 
 def mark(*names: object, **arguments: object) -> list[Asked]:
@@ -81,6 +81,10 @@ def test_one_text_is_a_list_of_one() -> None:
         ((), {"needs": ["snapshot"]}, "needs=['snapshot']", "did you mean 'snapshots'?"),
         ((), {"options": ["image"]}, "options=['image']", "options={"),
         ((), {"image": "sid", "options": {"image": "sid"}}, "image='sid'", "say image once"),
+        ((), {"swarm": 1}, "swarm=1", "swarm=False"),
+        ((), {"role": "boss"}, "role='boss'", "write role='manager'"),
+        ((), {"role": "manger"}, "role='manger'", "did you mean 'manager'?"),
+        ((), {"swarm": False, "role": "worker"}, "role='worker'", "leave out one of them"),
     ],
 )
 def test_wrong_arguments(names: tuple[Any, ...], arguments: dict[str, Any], says: str, hint: str) -> None:
@@ -163,3 +167,44 @@ class TestSingle:
         assert single(levels, mark("db")[0]).options == {"memory": "2g"}
         assert single(levels, mark("cache")[0]) == Asked(name="cache")
         assert single(levels, mark()[0]) == Asked()
+
+
+class TestSwarm:
+    """Who is in it, and as what."""
+
+    @pytest.mark.parametrize(
+        ("levels", "managers", "workers"),
+        [
+            ([mark(swarm=True)], "machine", ""),
+            ([mark(swarm=True, count=3)], "machine-1", "machine-2 machine-3"),
+            ([mark("a", "b", role="manager")], "a b", ""),
+            ([mark("a", role="manager") + mark("w", role="worker", count=2)], "a", "w-1 w-2"),
+            ([mark("a", swarm=True) + mark("b") + mark("c", swarm=True)], "a", "c"),
+            ([mark(swarm=True), mark("a") + mark("b", role="manager")], "b", "a"),
+            ([mark(swarm=True), mark("a") + mark("b", swarm=False)], "a", ""),
+            ([mark("a", role="manager") + mark("b", role="worker"), mark(role="manager")], "a b", ""),
+        ],
+    )
+    def test_members(self, levels: list[list[Asked]], managers: str, workers: str) -> None:
+        found = swarm(merge(levels))
+        assert found is not None
+        assert (" ".join(found.managers), " ".join(found.workers)) == (managers, workers)
+
+    @pytest.mark.parametrize(
+        "levels",
+        [
+            [],
+            [mark("a") + mark("b")],
+            [mark(swarm=True, count=3), mark(swarm=False)],
+            [mark("a", role="worker"), mark(swarm=False)],
+        ],
+    )
+    def test_none(self, levels: list[list[Asked]]) -> None:
+        assert swarm(merge(levels)) is None
+
+    def test_a_fixture_that_wants_one_has_all_machines(self) -> None:
+        found = swarm(merge([mark("a") + mark("b") + mark("c", swarm=False)]), wanted=True)
+        assert found is not None
+        assert (found.managers, found.workers) == (("a",), ("b",))
+        with pytest.raises(BadSpec, match="its machines by marks are to form none"):
+            swarm(merge([mark(swarm=False)]), wanted=True)

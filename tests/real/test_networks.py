@@ -5,16 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from docker.errors import ContainerError
 
 from pytest_machine.lab import Lab
 from pytest_machine.machine import Machine
-from pytest_machine.model import new_id
-from pytest_machine.waiting import NotYet, wait
 from tests.real.asked import on_host, spec, specs
 
 
@@ -22,46 +19,6 @@ def _reaches(here: Machine, there: str, *, seconds: float = 5) -> bool:
     """Whether a TCP connection to its SSH comes about, and the other end says something."""
     script = f"exec 3<>/dev/tcp/{there}/22 && read -r line <&3 && [[ $line == SSH* ]]"
     return here.run("timeout", str(seconds), "bash", "-c", script, check=False).returncode == 0
-
-
-def test_a_swarm_across_two_hosts(lab: Lab, busybox: Callable[..., str]) -> None:
-    a, b = lab.create(*specs("a b"))
-    image = busybox(a, b)
-    a.docker.swarm.init(advertise_addr=a.ip)
-    token = a.docker.swarm.attrs["JoinTokens"]["Worker"]
-    b.docker.swarm.join(remote_addrs=[a.ip], join_token=token, advertise_addr=b.ip)
-
-    def ready() -> None:
-        states = [node.attrs["Status"]["State"] for node in a.docker.nodes.list()]
-        if states != ["ready", "ready"]:
-            raise NotYet(str(states))
-
-    wait(ready, "Both nodes of the Swarm", timeout=60)
-    a.docker.networks.create("across", driver="overlay", attachable=True)
-    secret = new_id()
-    page = f"echo {secret} >/www/index.html; exec httpd -f -h /www"
-    a.docker.containers.run(image, ["sh", "-c", page], name="web", network="across", detach=True)
-
-    def fetch() -> bytes:
-        try:
-            return b.docker.containers.run(
-                image, ["timeout", "5", "wget", "-q", "-O", "-", "http://web/"], network="across", remove=True
-            )
-        except ContainerError as error:
-            raise NotYet(str(error)) from error
-
-    before = _vxlan_packets(a, b)
-    assert wait(fetch, "The page across the hosts", timeout=60).decode().strip() == secret
-    # The page came from nowhere but the other host, in VXLAN's packets between the two.
-    assert _vxlan_packets(a, b) > before
-
-
-def _vxlan_packets(*machines: Machine) -> int:
-    """Return how many packets these machines' kernels have put into VXLAN, in whatever namespace Docker keeps it."""
-    script = "for n in /run/docker/netns/*; do nsenter --net=$n cat /proc/net/dev; done 2>/dev/null | grep vxlan; true"
-    lines = [line for machine in machines for line in machine.run("sh", "-c", script).stdout.splitlines()]
-    # name: received bytes, packets and six more; sent bytes, packets, ...
-    return sum(int(line.partition(":")[2].split()[9]) for line in lines)
 
 
 def test_networks_of_a_lab(lab: Lab) -> None:
