@@ -64,10 +64,15 @@ class Injection:
         """Unix time, once it is healed."""
         self.touched: set[str] = set()
         """Names of the machines that something was done to."""
+        self.said: list[str] = []
+        """How it is done, where that is not the best way."""
         self._breaking = breaking
 
     def __repr__(self) -> str:
-        return f"<Injection of {self.fault!r}{'' if self.active else ', healed'}>"
+        return f"<Injection of {self}{'' if self.active else ', healed'}>"
+
+    def __str__(self) -> str:
+        return ", ".join([repr(self.fault), *self.said])
 
     def __enter__(self) -> Self:
         return self
@@ -222,6 +227,7 @@ class _Field:
         self._breaking = breaking
         self.token = injection.token if injection else ""
         self.touched = injection.touched if injection else set()
+        self._said = injection.said if injection else []
         self.hosts: Mapping[str, _Host] = {
             machine.name: _Host(machine, self, breaking) for machine in breaking.lab.machines
         }
@@ -240,6 +246,10 @@ class _Field:
                     hint=f"@pytest.mark.machine('{name}')",
                 )
         return [self.hosts[name] for name in wanted or list(self.hosts)[-1:]]
+
+    def say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.append(text)
 
     def having(self, need: str) -> list[str]:
         return self._breaking.lab.registry.having(need)

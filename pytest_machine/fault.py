@@ -118,6 +118,10 @@ class Field(Protocol):
         """Return the drivers that have a capability or isolation, for `Unsupported`."""
         ...
 
+    def say(self, text: str) -> None:
+        """Note how it is done, where that is not the best way; the timeline shows it, and whoever looks at it."""
+        ...
+
     def each(self, hosts: Sequence[Host], work: Callable[[Host], T]) -> list[T]:
         """Do something to several hosts at once; all are tried, then the first error is raised."""
         ...
