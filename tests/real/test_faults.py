@@ -6,6 +6,8 @@ import contextlib
 import functools
 import itertools
 import re
+import socket
+import statistics
 import subprocess
 import threading
 import time
@@ -381,23 +383,205 @@ def device(machine: Machine) -> str:
     return said.split()[1]
 
 
-@pytest.mark.parametrize("fault", [Delay(0.1, "a", "b"), Corrupt(0.1, "a", "b"), Reorder(0.2, "a", "b")])
-def test_what_takes_netem(broken: Lab, fault: Fault) -> None:
-    """Where the kernel has it, by traffic; elsewhere it is refused, with the reason, and nothing is left."""
+def pings(here: Machine, there: str, *words: str, count: int = 100, interval: str = "0.01") -> tuple[list[float], int]:
+    """Return how long each answer took, in seconds, in the order in which they came; and how many overtook others."""
+    said = here.run("ping", "-n", "-c", str(count), "-i", interval, "-W", "2", *words, there, check=False).stdout
+    found = re.findall(r"icmp_seq=(\d+) .*time=([\d.]+) ms", said)
+    numbers = [int(number) for number, _ in found]
+    return [float(ms) / 1000 for _, ms in found], sum(b < a for a, b in itertools.pairwise(numbers))
+
+
+def counters(machine: Machine, *names: str) -> dict[str, int]:
+    """Return what a machine's kernel has counted."""
+    lines = machine.run("cat", "/proc/net/snmp", "/proc/net/netstat").stdout.splitlines()
+    found = {}
+    for words, values in itertools.pairwise(lines):
+        kind, *rest = words.split()
+        if values.startswith(kind):
+            found |= {kind[:-1] + name: int(value) for name, value in zip(rest, values.split()[1:], strict=True)}
+    return {name: found[name] for name in names}
+
+
+def has_netem(machine: Machine) -> bool:
+    try_it = "tc qdisc add dev lo root netem delay 1ms"
+    return machine.run("unshare", "--net", "sh", "-c", try_it, check=False).returncode == 0
+
+
+def test_delay(broken: Lab) -> None:
+    """Within a fifth of what was asked, over a hundred packets each; to others as before, and afterwards to all."""
+    a, b, c, _ = broken
+    for fault, expected in (
+        (Delay(0.1, "a", "b"), 0.2),
+        (Delay(0.1, "a", "b", one_way=True), 0.1),
+        (Delay(0.05, "a"), 0.1),
+    ):
+        with broken.inject(fault) as injection:
+            times, overtook = pings(a, ip(b))
+            print(f"{fault}: {min(times):.3f} {statistics.mean(times):.3f} {max(times):.3f} s")
+            assert len(times) == 100
+            assert statistics.median(times) == pytest.approx(expected, rel=0.2)
+            assert min(times) > 0.98 * expected
+            assert overtook == 0
+            assert ("by a program" in str(injection)) != has_netem(a), "it is said how it is done"
+            assert statistics.median(pings(b, ip(c), count=20)[0]) < 0.02
+            assert broken.reachable("a", "b", port=22)
+    assert statistics.median(pings(a, ip(b), count=20)[0]) < 0.02
+
+
+def test_jitter_and_stacking(broken: Lab) -> None:
     a, b, _, _ = broken
-    kernel = a.run("unshare", "--net", "sh", "-c", "tc qdisc add dev lo root netem delay 1ms", check=False)
-    if kernel.returncode:
+    with broken.inject(Delay(0.1, "a", "b", jitter=0.05, one_way=True)):
+        times, overtook = pings(a, ip(b))
+        assert statistics.mean(times) == pytest.approx(0.1, rel=0.2)
+        assert 0.04 < min(times) < 0.08
+        assert 0.12 < max(times)
+        assert overtook > 10
+        with broken.inject(Delay(0.1, "b")), broken.inject(Loss(0.3, "a", "b", one_way=True)):
+            times, _ = pings(a, ip(b))
+            assert statistics.mean(times) == pytest.approx(0.3, rel=0.2)
+            assert 45 < len(times) < 95
+        assert statistics.mean(pings(a, ip(b), count=50)[0]) == pytest.approx(0.1, rel=0.2)
+
+
+def test_reorder(broken: Lab) -> None:
+    a, b, _, _ = broken
+    assert pings(a, ip(b))[1] == 0
+    with broken.inject(Reorder(0.2, "a", "b", delay=0.1, one_way=True)):
+        times, overtook = pings(a, ip(b), count=200)
+        at_once = sum(each < 0.05 for each in times)
+        assert len(times) == 200
+        assert at_once / 200 == pytest.approx(0.2, abs=0.1)
+        assert overtook > 15
+        assert statistics.median(times) == pytest.approx(0.1, rel=0.2)
+    assert pings(a, ip(b))[1] == 0
+
+
+def test_corrupt(broken: Lab) -> None:
+    """What arrives wrong is thrown away for its checksum, so TCP sends it again and what arrives in the end is right."""
+    a, b, _, _ = broken
+    names = ("IcmpInCsumErrors", "TcpInCsumErrors")
+    before, clean = counters(b, *names), counters(b, *names)
+    assert clean == before
+    with broken.inject(Corrupt(0.2, "a", "b", one_way=True)):
+        assert 1 - len(pings(a, ip(b), count=200)[0]) / 200 == pytest.approx(0.2, abs=0.1)
+        assert transfer(a, b, ip(b))
+    after = counters(b, *names)
+    assert after["IcmpInCsumErrors"] > before["IcmpInCsumErrors"] + 15
+    assert after["TcpInCsumErrors"] > before["TcpInCsumErrors"]
+    assert lost(a, ip(b), count=50) == (0, 0)
+    assert counters(b, *names) == after
+
+
+def transfer(here: Machine, there: Machine, address: str, port: int = 9200) -> bool:
+    """Whether what one sends by TCP is what the other gets: half a megabyte."""
+    listen = f"timeout 60 nc -l -p {port} | sha256sum"
+    sink = there.docker.containers.run("busybox", ["sh", "-c", listen], detach=True, network_mode="host")
+    try:
+        wait = f"until ss -ltn | grep -q :{port}; do sleep 0.05; done"
+        there.run("timeout", "20", "sh", "-c", wait)
+        send = f"seq 80000 | tee /dev/tcp/{address}/{port} | sha256sum"
+        sent = here.run("timeout", "60", "bash", "-c", send).stdout.split()[0]
+        sink.wait(timeout=60)
+        return bool(sink.logs().decode().split()[0] == sent)
+    finally:
+        sink.remove(force=True)
+
+
+def test_when_the_program_dies_packets_pass(broken: Lab) -> None:
+    a, b, _, _ = broken
+    if has_netem(a):
+        pytest.skip("the kernel has netem")
+    with broken.inject(Delay(0.5, "a", "b")):
+        assert not broken.reachable("a", "b", timeout=0.3) or min(pings(a, ip(b), count=2)[0]) > 0.9
+        for machine in (a, b):
+            machine.run("sh", "-c", "kill -KILL $(cat /run/pytest-machine-hold)")
+        assert max(pings(a, ip(b), count=20)[0]) < 0.5
+    with broken.inject(Delay(0.1, "a", "b")):
+        assert min(pings(a, ip(b), count=5)[0]) > 0.19
+
+
+def test_delay_for_the_rest_of_the_world(broken: Lab) -> None:
+    """What a machine's containers answer to us comes late, too; we control it as fast as ever."""
+    a, b, _, _ = broken
+    container = a.docker.containers.run("busybox", ["nc", "-lk", "-p", "9300", "-e", "cat"], detach=True,
+                                        ports={"9300/tcp": 9300})  # fmt: skip
+
+    def connects() -> float:
+        begun = time.monotonic()
+        with socket.create_connection((a.ip, 9300), timeout=10) as connection:
+            connection.sendall(b"x")
+            assert connection.recv(1) == b"x"
+        return time.monotonic() - begun
+
+    try:
+        broken.wait_until(lambda: connects() < 0.2, "The container", timeout=20)
+        with broken.inject(Delay(0.1, "a")):
+            # Two ways there and back; by netem, which meets what leaves alone, it is half of it.
+            assert 0.19 < connects() < 1.5
+            assert a.run("hostname").stdout == "a\n"
+        with broken.inject(Delay(0.1, "a", one_way=True)):
+            assert 0.19 < connects() < 1.5
+            assert statistics.median(pings(a, ip(b), count=20)[0]) == pytest.approx(0.1, rel=0.2)
+        assert min(connects() for _ in range(3)) < 0.15
+    finally:
+        container.remove(force=True)
+
+
+def test_a_kernel_with_neither_is_told(broken: Lab) -> None:
+    """Where there is no perl either, it is refused, and nothing is left."""
+    a, b, _, _ = broken
+    if has_netem(a):
+        pytest.skip("the kernel has netem")
+    broken.heal()
+    b.run("chmod", "a-x", "/usr/bin/perl")
+    try:
+        b.restart()
         with pytest.raises(Unsupported, match="netem"):
-            broken.inject(fault)
-        return
-    with broken.inject(fault):
-        said = a.run("ping", "-n", "-q", "-c", "100", "-i", "0.02", ip(b), check=False).stdout
-        if isinstance(fault, Delay):
-            match = re.search(r"= [\d.]+/([\d.]+)/", said)
-            assert match
-            assert float(match[1]) == pytest.approx(200, rel=0.2)
-        elif isinstance(fault, Corrupt):
-            assert "0% packet loss" not in said
+            broken.inject(Delay(0.1, "a", "b"))
+    finally:
+        b.run("chmod", "a+x", "/usr/bin/perl")
+        b.restart()
+
+
+def test_link_local_addresses_are_cut(broken: Lab) -> None:
+    """The kernel's own (fe80::), and such as a test gives: both ways, for containers too; to others they stay open."""
+    a, b, c, _ = broken
+    on = device(a)
+    address = {m.name: link_local(m) for m in (a, b, c)}
+    container = a.docker.containers.run("busybox", ["sleep", "1000"], detach=True, network_mode="host")
+    for number, machine in enumerate((a, b, c), 1):
+        machine.run("ip", "-6", "address", "add", f"fd00:7074::{number}/64", "dev", device(machine), "nodad")
+
+    def open_ways() -> set[str]:
+        asked: dict[str, Callable[[], bool]] = {
+            "to b": lambda: bool(pings(a, f"{address['b']}%{on}", count=2)[0]),
+            "from b": lambda: bool(pings(b, f"{address['a']}%{device(b)}", count=2)[0]),
+            "container": lambda: (
+                container.exec_run(["timeout", "3", "ping", "-c", "1", "-W", "1", f"{address['b']}%{on}"]).exit_code
+                == 0
+            ),
+            "global": lambda: bool(pings(a, "fd00:7074::2", count=2)[0]),
+            "to c": lambda: bool(pings(a, f"{address['c']}%{on}", count=2)[0]),
+        }
+        with ThreadPoolExecutor() as pool:
+            answers = pool.map(lambda ask: ask(), asked.values())
+            return {way for way, answer in zip(asked, answers, strict=True) if answer}
+
+    everything = {"to b", "from b", "container", "global", "to c"}
+    try:
+        broken.wait_until(lambda: open_ways() == everything, "IPv6", timeout=20)
+        with broken.inject(Partition(["a"], ["b"])):
+            assert open_ways() == {"to c"}
+        assert open_ways() == everything
+    finally:
+        container.remove(force=True)
+        for number, machine in enumerate((a, b, c), 1):
+            machine.run("ip", "-6", "address", "del", f"fd00:7074::{number}/64", "dev", device(machine))
+
+
+def link_local(machine: Machine) -> str:
+    said = machine.run("ip", "-o", "-6", "address", "show", "dev", device(machine), "scope", "link").stdout
+    return said.split()[3].partition("/")[0]
 
 
 # A name server that knows one answer: every name is 192.0.2.7.

@@ -13,7 +13,7 @@ tc qdisc add dev eth1 root handle 7074: htb default 0
 tc class add dev eth1 parent 7074: classid 7074:1 htb rate 100gbit quantum 60000
 tc class add dev eth1 parent 7074:1 classid 7074:2 htb rate 1000000bit ceil 1000000bit burst 3200 cburst 3200 quantum 60000
 tc qdisc add dev eth1 parent 7074:2 bfifo limit 150000
-perl - pytest-machine-hold /run/pytest-machine-hold 0.1:0:0.01:0 0.1:0:0:0 0.1:0:0:0 0.1:0:0:0 <<'END'
+perl - pytest-machine-hold /run/pytest-machine-hold 0.1:0:0.01:0:0 0.1:0:0:0:0 0.1:0:0:0:1 0.1:0:0:0:0 0.1:0:0:0:1 0.1:0:0:0:0 <<'END'
 (hold.pl)
 table inet pytest_machine
 delete table inet pytest_machine
@@ -35,15 +35,22 @@ table inet pytest_machine {
   }
   chain held_3 {
   }
+  chain held_4 {
+  }
+  chain held_5 {
+  }
   chain came {
     type filter hook prerouting priority -349; policy accept;
+    ip saddr { 10.213.0.3, 10.214.0.3 } icmp type echo-reply accept
     ip saddr { 10.213.0.3, 10.214.0.3 } goto held_0
+    ip6 saddr { fd00::3 } icmpv6 type echo-reply accept
     ip6 saddr { fd00::3 } goto held_0
+    ip saddr { 10.213.0.4 } icmp type echo-reply accept
     ip saddr { 10.213.0.4 } goto held_1
     ip saddr { 10.213.0.2, 10.213.0.3, 10.213.0.4, 10.214.0.2, 10.214.0.3 } accept
     ip6 saddr { fd00::3 } accept
     ip saddr 10.213.0.1 tcp dport { 22, 2376 } accept
-    iifname { "eth0", "eth1" } goto held_2
+    iifname { "eth0", "eth1" } goto held_3
   }
   chain routed {
     type filter hook prerouting priority -349; policy accept;
@@ -51,14 +58,19 @@ table inet pytest_machine {
     ip daddr { 10.213.0.2, 10.213.0.3, 10.213.0.4, 10.214.0.2, 10.214.0.3 } accept
     ip6 daddr { fd00::3 } accept
     ip daddr 10.213.0.1 tcp sport { 22, 2376 } accept
-    fib daddr oifname { "eth0", "eth1" } goto held_3
+    fib daddr oifname { "eth0", "eth1" } goto held_5
   }
   chain sent {
     type filter hook output priority -349; policy accept;
+    meta mark 0x70740001 accept
+    ip daddr { 10.213.0.3, 10.213.0.4, 10.214.0.3 } icmp type echo-reply goto held_2
+    ip6 daddr { fd00::3 } icmpv6 type echo-reply goto held_2
     ip daddr { 10.213.0.2, 10.213.0.3, 10.213.0.4, 10.214.0.2, 10.214.0.3 } accept
     ip6 daddr { fd00::3 } accept
     ip daddr 10.213.0.1 tcp sport { 22, 2376 } accept
-    oifname { "eth0", "eth1" } goto held_3
+    oifname { "eth0", "eth1" } icmp type echo-reply goto held_4
+    oifname { "eth0", "eth1" } icmpv6 type echo-reply goto held_4
+    oifname { "eth0", "eth1" } goto held_5
   }
 }
 END

@@ -1,7 +1,9 @@
 # Holds packets back, for machines whose kernel has no netem: takes them from queues of NFQUEUE and lets them go later,
 # at once, or with a wrong bit.
 #
-#   perl - pytest-machine-hold NOTE DELAY:JITTER:CORRUPT:REORDER... <this file, and behind it nft's script
+#   perl - pytest-machine-hold NOTE DELAY:JITTER:CORRUPT:REORDER:AGAIN... <this file, and behind it nft's script
+#
+# Seconds, seconds, and two chances. With AGAIN = 1 a packet is thrown away at once, and a copy of it sent in time.
 #
 # There is a chain `held_N` in nft's script for each class, which this fills with a jump to a queue of its own: by
 # netlink, because nft can name the target of iptables that the kernel has, but not make a rule of it. Packets of a queue
@@ -14,7 +16,7 @@ use warnings;
 use Errno qw(EBUSY EPERM);
 use Fcntl qw(F_SETFL O_NONBLOCK);
 use POSIX ();
-use Socket qw(SOCK_RAW SOL_SOCKET SO_RCVBUF);
+use Socket qw(AF_INET AF_INET6 SOCK_RAW SOL_SOCKET SO_RCVBUF pack_sockaddr_in pack_sockaddr_in6);
 use Time::HiRes qw(time);
 
 my (undef, $note, @asked) = @ARGV;
@@ -25,7 +27,8 @@ use constant {AF_NETLINK => 16, NETLINK_NETFILTER => 12, SOL_NETLINK => 270, NET
 use constant {REQUEST => 1, ACK => 4, CREATE => 0x400, APPEND => 0x800, NESTED => 0x8000, ERROR => 2};
 use constant {BATCH_BEGIN => 0x10, BATCH_END => 0x11, NEW_RULE => 0xa06, NF_TABLES => 10, INET => 1};
 use constant {PACKET => 0x300, VERDICT => 0x301, CONFIG => 0x302};
-use constant {FAIL_OPEN => 1, WHOLE => 4, NF_ACCEPT => 1};
+use constant {FAIL_OPEN => 1, WHOLE => 4, NF_DROP => 0, NF_ACCEPT => 1};
+use constant {IPPROTO_RAW => 255, SO_MARK => 36, MARK => 0x70740001, SMALLEST_MTU => 1280};
 # How many packets may wait; more pass at once.
 use constant {LIMIT => 100_000, FIRST_QUEUE => 0x7074};
 
@@ -74,7 +77,7 @@ for my $class (@classes) {
     }
     told("a queue of packets", $error);
     # A packet's content is needed to spoil it, and then as it is on the wire; else a large one may stay in one piece.
-    my $spoils = $class->[2] > 0;
+    my $spoils = $class->[2] > 0 || $class->[4];
     my $mode = attribute(2, pack("N C", $spoils ? 0xffff : 0, $spoils ? 2 : 1)) . attribute(3, pack("N", LIMIT));
     my $flags = FAIL_OPEN | ($spoils || $class->[3] > 0 ? 0 : WHOLE);
     $mode .= attribute(4, pack("N", FAIL_OPEN | WHOLE)) . attribute(5, pack("N", $flags));
@@ -127,8 +130,10 @@ my $over = 0;
 $SIG{TERM} = sub { $over = 1 };
 fcntl($queues, F_SETFL, O_NONBLOCK);
 vec(my $readable = "", fileno($queues), 1) = 1;
-# [when it is let go, its queue, its id there, its spoilt content], the next one first.
+# [when it is let go, its queue, its id there, its spoilt content], or [when, 0, where to, its content]: the next first.
 my @held;
+my $verdicts = "";
+my %sockets;
 until ($over) {
     my $wait = @held ? $held[0][0] - time : undef;
     select(my $ready = $readable, undef, undef, defined $wait && $wait < 0 ? 0 : $wait);
@@ -152,20 +157,43 @@ sub take {
 sub hold {
     my ($now, $queue, $attributes) = @_;
     my ($id, $content);
+    my $device = 0;
     while (length $attributes >= 4) {
         my ($length, $type) = unpack("S S", $attributes);
         last if $length < 4;
         $id = unpack("x4 N", $attributes) if ($type & 0x3fff) == 1;
         $content = substr($attributes, 4, $length - 4) if ($type & 0x3fff) == 10;
+        $device = unpack("x4 N", $attributes) if ($type & 0x3fff) == 6;
         $attributes = $length < length $attributes ? substr($attributes, ($length + 3) & ~3) : "";
     }
-    my ($delay, $jitter, $corrupt, $reorder) = @{$class_of{$queue}};
+    my ($delay, $jitter, $corrupt, $reorder, $again) = @{$class_of{$queue}};
     my $when = $now + (rand() < $reorder ? 0 : $delay + $jitter * (2 * rand() - 1));
     my $spoilt = defined $content && rand() < $corrupt ? spoil($content) : undef;
+    my @what = ($queue, $id, $spoilt);
+    if ($again && (my $to = where_to($content, $device))) {
+        verdict($queue, $id, NF_DROP);
+        @what = (0, $to, $spoilt // $content);
+    }
     # Most go to the end.
     my $at = @held;
     $at-- while $at && $held[$at - 1][0] > $when;
-    splice @held, $at, 0, [$when, $queue, $id, $spoilt];
+    splice @held, $at, 0, [$when, @what];
+}
+
+# Returns a socket and an address by which a packet can be sent as it is; none: it has to be the kernel.
+sub where_to {
+    my ($content, $device) = @_;
+    return if !defined $content || length $content > SMALLEST_MTU;
+    my $six = ord($content) >> 4 == 6;
+    my $socket = $sockets{$six} //= raw($six ? AF_INET6 : AF_INET) or return;
+    return [$socket, pack_sockaddr_in6(0, unpack("x24 a16", $content), $device)] if $six;
+    return [$socket, pack_sockaddr_in(0, unpack("x16 a4", $content))];
+}
+
+sub raw {
+    my ($family) = @_;
+    socket(my $socket, $family, SOCK_RAW, IPPROTO_RAW) or return 0;
+    return setsockopt($socket, SOL_SOCKET, SO_MARK, pack("I", MARK)) ? $socket : 0;
 }
 
 # Flips a bit behind the IP header, whose own checksum only the first router would look at.
@@ -181,14 +209,23 @@ sub spoil {
 
 sub let_go {
     my ($now) = @_;
-    my $verdicts = "";
     while (@held && $held[0][0] <= $now) {
-        my (undef, $queue, $id, $spoilt) = @{shift @held};
-        my $body = attribute(2, pack("N N", NF_ACCEPT, $id)) . (defined $spoilt ? attribute(10, $spoilt) : "");
-        $verdicts .= message(VERDICT, REQUEST, 0, $queue, $body);
-        next if length $verdicts < 1 << 14 && @held && $held[0][0] <= $now;
-        send($queues, $verdicts, 0);
-        $verdicts = "";
+        my (undef, $queue, $what, $content) = @{shift @held};
+        if ($queue) { verdict($queue, $what, NF_ACCEPT, $content) }
+        else { send($what->[0], $content, 0, $what->[1]) }
     }
+    verdicts();
+}
+
+sub verdict {
+    my ($queue, $id, $verdict, $content) = @_;
+    my $body = attribute(2, pack("N N", $verdict, $id)) . (defined $content ? attribute(10, $content) : "");
+    $verdicts .= message(VERDICT, REQUEST, 0, $queue, $body);
+    verdicts() if length $verdicts > 1 << 14;
+}
+
+sub verdicts {
+    send($queues, $verdicts, 0) if length $verdicts;
+    $verdicts = "";
 }
 __END__

@@ -29,6 +29,9 @@ _PORTED = "{ tcp, udp, sctp }"
 _QUEUE = 100_000
 # Marks a packet that was sent twice, so that its copy is not.
 _TWICE = "0x70740000"
+# Marks what the program sends itself.
+_AGAIN = "0x70740001"
+_ECHO = {"ip": "icmp type echo-reply", "ip6": "icmpv6 type echo-reply"}
 _HELD = "/run/pytest-machine-hold"
 """Where the pid of the program is that holds packets back."""
 
@@ -145,7 +148,7 @@ def render(
     begin, tables = f"set -e\n{_qdiscs(here, tc)}", rules.tables(arriving, leaving, held)
     if not held:
         return f"{begin}nft -f - <<'END'\n{tables}END\n{_LET_GO if here.holds else ''}"
-    words = " ".join(_held(each.effects) for each in held)
+    words = " ".join(each.words() for each in held)
     return f"{begin}perl - pytest-machine-hold {_HELD} {words} <<'END'\n{program()}{tables}END\n"
 
 
@@ -158,14 +161,12 @@ def holding(here: Place, effect: Effect, machines: Iterable[str], shapers: Colle
     """Return whether this machine has to hold packets back for an effect."""
     if not effect.holds:
         return False
-    outside = not here.netem
-    if effect.sender == here.name:
-        return outside and not effect.receiver
-    if effect.receiver not in ("", here.name):
+    if effect.sender in ("", here.name) and effect.receiver != here.name and not here.netem:
+        return True  # its answers to pings
+    if effect.receiver not in ("", here.name) or effect.sender == here.name:
         return False
-    if effect.sender:
-        return effect.sender not in shapers
-    return outside or any(name not in shapers for name in machines if name != here.name)
+    others = [effect.sender] if effect.sender else [name for name in machines if name != here.name]
+    return any(name not in shapers for name in others) or not (effect.sender or here.netem)
 
 
 def _qdiscs(here: Place, lines: Sequence[str]) -> str:
@@ -177,14 +178,23 @@ def _qdiscs(here: Place, lines: Sequence[str]) -> str:
     return "\n".join([*clear, *lines, ""])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Held:
     """A class of packets that are held back: by what, and what is one of them."""
 
     effects: tuple[Effect, ...]
-    arriving: tuple[str, ...] = ()
-    """Addresses that it comes from; none: from outside of the lab, or to there."""
-    leaving: bool = False
+    sent: bool
+    """Whether it is what this machine sends, not what comes to it."""
+    others: tuple[str, ...] = ()
+    """The other end's addresses; none: those outside of the lab."""
+    again: bool = False
+    """Answers to pings, which the program sends itself: the kernel has few to spare, for all of its namespaces."""
+
+    def words(self) -> str:
+        """Return what the program is told to do to it: seconds, seconds, two chances, and who sends it."""
+        delay, jitter = sum(e.delay for e in self.effects), sum(e.jitter for e in self.effects)
+        corrupt, reorder = _either(e.corrupt for e in self.effects), _either(e.reorder for e in self.effects)
+        return f"{delay:g}:{jitter:g}:{corrupt:g}:{reorder:g}:{self.again:d}"
 
 
 class _Rules:
@@ -330,50 +340,54 @@ class _Rules:
     # What is held back by a program: on arrival, and what goes out of the lab, which nobody there would hold.
 
     def held(self) -> list[_Held]:
-        """Return the classes of what is held back; the one from outside and the one to there are the last."""
-        here, mine = self._here.name, [e for e in self._effects if e.holds]
-        found: dict[tuple[Effect, ...], list[str]] = {}
+        """Return the classes of what is held back."""
+        here, mine = self._here, [e for e in self._effects if e.holds]
+        come: dict[tuple[Effect, ...], list[str]] = {}
+        go: dict[tuple[Effect, ...], list[str]] = {}
         for machine, places in self._addresses.items():
-            if machine == here or machine in self._shapers:
+            if machine == here.name:
                 continue
             for network, listed in places.items():
-                met = tuple(
-                    e
-                    for e in mine
-                    if e.sender in ("", machine) and e.receiver in ("", here) and e.network in (None, network)
-                )
-                if met:
-                    found.setdefault(met, []).extend(listed)
-        classes = [_Held(effects, tuple(listed)) for effects, listed in found.items()]
-        if not self._here.netem:
-            everywhere = [e for e in mine if e.network is None]
-            if inwards := tuple(e for e in everywhere if e.receiver == here and not e.sender):
-                classes.append(_Held(inwards))
-            if outwards := tuple(e for e in everywhere if e.sender == here and not e.receiver):
-                classes.append(_Held(outwards, leaving=True))
+                met = [e for e in mine if e.network in (None, network)]
+                ways = [(come, machine, here.name, machine in self._shapers), (go, here.name, machine, here.netem)]
+                for found, sender, receiver, elsewhere in ways:
+                    both = tuple(e for e in met if e.sender in ("", sender) and e.receiver in ("", receiver))
+                    if both and not elsewhere:
+                        found.setdefault(both, []).extend(listed)
+        classes = [_Held(effects=effects, sent=False, others=tuple(listed)) for effects, listed in come.items()]
+        classes += [_Held(effects=e, sent=True, others=tuple(listed), again=True) for e, listed in go.items()]
+        everywhere = [e for e in mine if e.network is None and not here.netem]
+        if inwards := tuple(e for e in everywhere if e.receiver == here.name and not e.sender):
+            classes.append(_Held(effects=inwards, sent=False))
+        if outwards := tuple(e for e in everywhere if e.sender == here.name and not e.receiver):
+            classes += [_Held(effects=outwards, sent=True, again=True), _Held(effects=outwards, sent=True)]
         return classes
 
     def _holding(self, held: Sequence[_Held]) -> list[str]:
         """Return the chains that tell what is held back its class; the program fills the classes' own."""
-        devices = ", ".join(f'"{device}"' for device in sorted(set(self._here.devices.values())))
         found = [f"  chain held_{number} {{\n  }}\n" for number in range(len(held))]
-        came, routed, sent = [], [], []
+        came: list[str] = []
+        sent = [f"meta mark {_AGAIN} accept"] if any(each.again for each in held) else []
+        routed: list[str] = []
         for number, each in enumerate(held):
             goto = f"goto held_{number}"
-            for family, listed in _families(each.arriving):
-                came.append(f"{family} saddr {{ {', '.join(listed)} }} {goto}")
-            if each.arriving:
+            for family, listed in _families(each.others):
+                there = f"{{ {', '.join(listed)} }}"
+                if each.sent:
+                    sent.append(f"{family} daddr {there} {_ECHO[family]} {goto}")
+                else:
+                    came += [f"{family} saddr {there} {_ECHO[family]} accept", f"{family} saddr {there} {goto}"]
+            if each.others:
                 continue
-            among = _families(a for name in self._addresses for a in self._addresses_of(name, None))
-            if each.leaving:
-                spared = [f"{family} daddr {{ {', '.join(listed)} }} accept" for family, listed in among]
-                spared += [f"{rule} accept" for rule in self._control("sport")]
-                routed += [f"iifname {{ {devices} }} accept", *spared, f"fib daddr oifname {{ {devices} }} {goto}"]
-                sent += [*spared, f"oifname {{ {devices} }} {goto}"]
+            if not each.sent:
+                came += [*self._within("saddr", "dport"), f"iifname {self._devices} {goto}"]
+            elif each.again:
+                sent += self._within("daddr", "sport")
+                sent += [f"oifname {self._devices} {echo} {goto}" for echo in _ECHO.values()]
             else:
-                came += [f"{family} saddr {{ {', '.join(listed)} }} accept" for family, listed in among]
-                came += [f"{rule} accept" for rule in self._control("dport")]
-                came.append(f"iifname {{ {devices} }} {goto}")
+                sent.append(f"oifname {self._devices} {goto}")
+                routed += [f"iifname {self._devices} accept", *self._within("daddr", "sport")]
+                routed.append(f"fib daddr oifname {self._devices} {goto}")
         for name, hook, rules in (
             ("came", "prerouting", came),
             ("routed", "prerouting", routed),
@@ -382,6 +396,17 @@ class _Rules:
             if rules:
                 found.append(_chain(name, f"{hook} priority {_HOLDING}", rules))
         return found
+
+    def _within(self, side: str, port: str) -> list[str]:
+        """Return the rules that let pass what is the lab's own, and who controls the machine."""
+        among = _families(ip for name in self._addresses for ip in self._addresses_of(name, None))
+        found = [f"{family} {side} {{ {', '.join(listed)} }} accept" for family, listed in among]
+        return found + [f"{rule} accept" for rule in self._control(port)]
+
+    @property
+    def _devices(self) -> str:
+        quoted = [f'"{device}"' for device in sorted(set(self._here.devices.values()))]
+        return f"{{ {', '.join(quoted)} }}"
 
     def queues(self) -> list[str]:
         """Return tc's commands: HTB on each interface, below it what all share, below that a class for each set."""
@@ -425,13 +450,6 @@ def _netem(effects: Sequence[Effect]) -> str:
         if chance:
             words.append(f"{name} {chance * 100:g}%")
     return " ".join(["netem", f"limit {_QUEUE}", *words]) if words else ""
-
-
-def _held(effects: Sequence[Effect]) -> str:
-    """Return what the program is told to do to a class: seconds, seconds, and two chances."""
-    delay, jitter = sum(e.delay for e in effects), sum(e.jitter for e in effects)
-    corrupt, reorder = _either(e.corrupt for e in effects), _either(e.reorder for e in effects)
-    return f"{delay:g}:{jitter:g}:{corrupt:g}:{reorder:g}"
 
 
 def _either(chances: Iterable[float]) -> float:
