@@ -303,6 +303,23 @@ class TestContainers:
             assert open_ways() == set()
         four.wait_until(lambda: open_ways() == {*asked}, "Both ways again", timeout=20)
 
+    def test_delay_of_containers(self, four: Lab, across: tuple[Any, Any]) -> None:
+        """By VXLAN and by published ports; each way once, and a TCP connection takes two of them to ask and be told."""
+        here, _ = across
+        plain = f"http://{ip(four['b'])}:8081/"
+        took = {"there": "for i in 1 2 3 4 5; do ping -c 1 there; done", "plain": f"wget -q -O - {plain}"}
+
+        def seconds(what: str) -> float:
+            begun = time.monotonic()
+            assert here.exec_run(["sh", "-c", took[what]]).exit_code == 0
+            return time.monotonic() - begun
+
+        before = {what: min(seconds(what) for _ in range(3)) for what in took}
+        with four.inject(Delay(0.2, "a", "b")):
+            assert seconds("there") > 5 * 0.4
+            assert 2 * 0.4 < seconds("plain") < before["plain"] + 2 * 0.4 + 5
+        four.wait_until(lambda: seconds("there") < 5 * 0.4 and seconds("plain") < 2 * 0.4, "All as before", timeout=20)
+
     def test_connections_that_are_there_stop_at_once(self, four: Lab, across: tuple[Any, Any]) -> None:
         """One by the overlay network, one by a published port: both known to every machine's connection tracking."""
         here, _ = across
@@ -408,33 +425,33 @@ def has_netem(machine: Machine) -> bool:
 
 
 def test_delay(broken: Lab) -> None:
-    """Within a fifth of what was asked, over a hundred packets each; to others as before, and afterwards to all."""
+    """Within a fifth of what was asked, over a hundred packets; to others as before, and afterwards to all."""
     a, b, c, _ = broken
-    for fault, expected in (
-        (Delay(0.1, "a", "b"), 0.2),
-        (Delay(0.1, "a", "b", one_way=True), 0.1),
-        (Delay(0.05, "a"), 0.1),
+    for fault, expected, count in (
+        (Delay(0.1, "a", "b"), 0.2, 100),
+        (Delay(0.1, "a", "b", one_way=True), 0.1, 30),
+        (Delay(0.05, "a"), 0.1, 30),
     ):
         with broken.inject(fault) as injection:
-            times, overtook = pings(a, ip(b))
-            print(f"{fault}: {min(times):.3f} {statistics.mean(times):.3f} {max(times):.3f} s")
-            assert len(times) == 100
+            times, overtook = pings(a, ip(b), count=count)
+            print(f"{fault}: {min(times):.4f} {statistics.median(times):.4f} {max(times):.4f} s")
+            assert len(times) == count
             assert statistics.median(times) == pytest.approx(expected, rel=0.2)
             assert min(times) > 0.98 * expected
             assert overtook == 0
             assert ("by a program" in str(injection)) != has_netem(a), "it is said how it is done"
-            assert statistics.median(pings(b, ip(c), count=20)[0]) < 0.02
-            assert broken.reachable("a", "b", port=22)
+            assert statistics.median(pings(b, ip(c), count=10)[0]) < 0.02
     assert statistics.median(pings(a, ip(b), count=20)[0]) < 0.02
 
 
+@full_only
 def test_jitter_and_stacking(broken: Lab) -> None:
     a, b, _, _ = broken
     with broken.inject(Delay(0.1, "a", "b", jitter=0.05, one_way=True)):
         times, overtook = pings(a, ip(b))
         assert statistics.mean(times) == pytest.approx(0.1, rel=0.2)
         assert 0.04 < min(times) < 0.08
-        assert 0.12 < max(times)
+        assert max(times) > 0.12
         assert overtook > 10
         with broken.inject(Delay(0.1, "b")), broken.inject(Loss(0.3, "a", "b", one_way=True)):
             times, _ = pings(a, ip(b))
@@ -444,26 +461,26 @@ def test_jitter_and_stacking(broken: Lab) -> None:
 
 
 def test_reorder(broken: Lab) -> None:
+    """Of two hundred packets a fifth overtakes the others, by their numbers."""
     a, b, _, _ = broken
-    assert pings(a, ip(b))[1] == 0
+    assert pings(a, ip(b), count=20)[1] == 0
     with broken.inject(Reorder(0.2, "a", "b", delay=0.1, one_way=True)):
-        times, overtook = pings(a, ip(b), count=200)
-        at_once = sum(each < 0.05 for each in times)
+        times, overtook = pings(a, ip(b), count=200, interval="0.005")
+        at_once = sum(each < 0.09 for each in times)
         assert len(times) == 200
         assert at_once / 200 == pytest.approx(0.2, abs=0.1)
         assert overtook > 15
-        assert statistics.median(times) == pytest.approx(0.1, rel=0.2)
-    assert pings(a, ip(b))[1] == 0
+    assert pings(a, ip(b), count=20)[1] == 0
 
 
 def test_corrupt(broken: Lab) -> None:
-    """What arrives wrong is thrown away for its checksum, so TCP sends it again and what arrives in the end is right."""
+    """What arrives wrong is thrown away for its checksum; TCP sends it again, and in the end all of it is right."""
     a, b, _, _ = broken
     names = ("IcmpInCsumErrors", "TcpInCsumErrors")
-    before, clean = counters(b, *names), counters(b, *names)
-    assert clean == before
+    before = counters(b, *names)
     with broken.inject(Corrupt(0.2, "a", "b", one_way=True)):
-        assert 1 - len(pings(a, ip(b), count=200)[0]) / 200 == pytest.approx(0.2, abs=0.1)
+        assert 1 - len(pings(a, ip(b), count=200, interval="0.005")[0]) / 200 == pytest.approx(0.2, abs=0.1)
+    with broken.inject(Corrupt(0.05, "a", "b", one_way=True)):
         assert transfer(a, b, ip(b))
     after = counters(b, *names)
     assert after["IcmpInCsumErrors"] > before["IcmpInCsumErrors"] + 15
@@ -473,13 +490,13 @@ def test_corrupt(broken: Lab) -> None:
 
 
 def transfer(here: Machine, there: Machine, address: str, port: int = 9200) -> bool:
-    """Whether what one sends by TCP is what the other gets: half a megabyte."""
+    """Whether what one sends by TCP is what the other gets: some three hundred packets."""
     listen = f"timeout 60 nc -l -p {port} | sha256sum"
     sink = there.docker.containers.run("busybox", ["sh", "-c", listen], detach=True, network_mode="host")
     try:
         wait = f"until ss -ltn | grep -q :{port}; do sleep 0.05; done"
         there.run("timeout", "20", "sh", "-c", wait)
-        send = f"seq 80000 | tee /dev/tcp/{address}/{port} | sha256sum"
+        send = f"seq 80000 >/run/sent; cat /run/sent >/dev/tcp/{address}/{port}; sha256sum </run/sent; rm /run/sent"
         sent = here.run("timeout", "60", "bash", "-c", send).stdout.split()[0]
         sink.wait(timeout=60)
         return bool(sink.logs().decode().split()[0] == sent)
@@ -500,44 +517,42 @@ def test_when_the_program_dies_packets_pass(broken: Lab) -> None:
         assert min(pings(a, ip(b), count=5)[0]) > 0.19
 
 
+@full_only
 def test_delay_for_the_rest_of_the_world(broken: Lab) -> None:
     """What a machine's containers answer to us comes late, too; we control it as fast as ever."""
     a, b, _, _ = broken
-    container = a.docker.containers.run("busybox", ["nc", "-lk", "-p", "9300", "-e", "cat"], detach=True,
-                                        ports={"9300/tcp": 9300})  # fmt: skip
+    container = a.docker.containers.run("busybox", ["httpd", "-f"], detach=True, ports={"80/tcp": 9300})
 
     def connects() -> float:
         begun = time.monotonic()
-        with socket.create_connection((a.ip, 9300), timeout=10) as connection:
-            connection.sendall(b"x")
-            assert connection.recv(1) == b"x"
+        socket.create_connection((a.ip, 9300), timeout=10).close()
         return time.monotonic() - begun
 
     try:
         broken.wait_until(lambda: connects() < 0.2, "The container", timeout=20)
         with broken.inject(Delay(0.1, "a")):
-            # Two ways there and back; by netem, which meets what leaves alone, it is half of it.
-            assert 0.19 < connects() < 1.5
+            # There and back; netem meets what leaves alone.
+            assert (0.09 if has_netem(a) else 0.19) < connects() < 1.5
             assert a.run("hostname").stdout == "a\n"
         with broken.inject(Delay(0.1, "a", one_way=True)):
-            assert 0.19 < connects() < 1.5
+            assert 0.09 < connects() < 1.5
             assert statistics.median(pings(a, ip(b), count=20)[0]) == pytest.approx(0.1, rel=0.2)
         assert min(connects() for _ in range(3)) < 0.15
     finally:
         container.remove(force=True)
 
 
-def test_a_kernel_with_neither_is_told(broken: Lab) -> None:
+@full_only
+def test_a_kernel_with_neither_is_told(booted: Lab) -> None:
     """Where there is no perl either, it is refused, and nothing is left."""
-    a, b, _, _ = broken
+    a, b, _, _ = booted
     if has_netem(a):
         pytest.skip("the kernel has netem")
-    broken.heal()
     b.run("chmod", "a-x", "/usr/bin/perl")
     try:
         b.restart()
         with pytest.raises(Unsupported, match="netem"):
-            broken.inject(Delay(0.1, "a", "b"))
+            booted.inject(Delay(0.1, "a", "b"))
     finally:
         b.run("chmod", "a+x", "/usr/bin/perl")
         b.restart()

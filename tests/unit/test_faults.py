@@ -30,7 +30,7 @@ from pytest_machine.faults.network import (
     Reorder,
     read,
 )
-from pytest_machine.faults.network.script import UNDO, Effect, Place, holding, program, render
+from pytest_machine.faults.network.script import UNDO, Effect, Place, program, render
 from pytest_machine.faults.power import Kill, Pause
 from pytest_machine.faults.resources import CpuStress, DiskFull, MemoryPressure
 from pytest_machine.topology import halves, isolate
