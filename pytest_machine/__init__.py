@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .errors import MachineError as MachineError
     from .fault import Fault as Fault
     from .faults.clock import ClockSkew as ClockSkew
+    from .faults.disk import DiskError as DiskError
+    from .faults.disk import DiskSlow as DiskSlow
     from .faults.engine import EngineHang as EngineHang
     from .faults.engine import EngineKill as EngineKill
     from .faults.engine import EngineRestart as EngineRestart
@@ -59,7 +61,9 @@ _HOMES = {
     "CpuStress": "faults.resources",
     "Crash": "faults.power",
     "Delay": "faults.network",
+    "DiskError": "faults.disk",
     "DiskFull": "faults.resources",
+    "DiskSlow": "faults.disk",
     "DnsFailure": "faults.network",
     "Driver": "driver",
     "Duplicate": "faults.network",
@@ -104,7 +108,9 @@ __all__ = [
     "CpuStress",
     "Crash",
     "Delay",
+    "DiskError",
     "DiskFull",
+    "DiskSlow",
     "DnsFailure",
     "Driver",
     "Duplicate",

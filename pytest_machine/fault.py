@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, Self, TypeVar, runtime_checkable
 
 from .errors import BadSpec
-from .model import Isolation, Result, State, Value
+from .model import DiskTrouble, Isolation, Result, State, Value
 from .topology import names_of
 
 T = TypeVar("T")
@@ -73,6 +73,19 @@ class Host(Protocol):
 
     def kill(self) -> None:
         """Cut its power."""
+        ...
+
+    @property
+    def disk(self) -> bool:
+        """Whether it has a disk of its own that can have trouble from outside, so that `trouble` and `crash` work."""
+        ...
+
+    def trouble(self, trouble: DiskTrouble) -> bool:
+        """Put exactly this trouble in force at its disk; return whether its file system takes writes."""
+        ...
+
+    def crash(self) -> None:
+        """Cut its power; what it has not yet written to its disk is lost."""
         ...
 
     def start(self) -> None:

@@ -25,7 +25,9 @@ from pytest_machine import (
     CpuStress,
     Crash,
     Delay,
+    DiskError,
     DiskFull,
+    DiskSlow,
     DnsFailure,
     Duplicate,
     EngineHang,
@@ -63,6 +65,7 @@ def four(module_lab: Lab, busybox: Callable[..., str]) -> Lab:
     asked["c"] = replace(asked["c"], options=small)
     module_lab.create(*asked.values())
     busybox(*module_lab)
+    module_lab["c"].run("sync")  # it is to crash
     return module_lab
 
 
@@ -804,7 +807,109 @@ def test_disk(booted: Lab, busybox: Callable[..., str]) -> None:
     assert free() == pytest.approx(before, abs=4 << 20)
 
 
-@pytest.mark.parametrize("fault", [DiskFull("a"), ClockSkew(60, "a"), Crash("a")])
+def seconds(machine: Machine, script: str) -> float:
+    """Return how long a script took in a machine, without our way there."""
+    said = machine.run("bash", "-c", f"s=${{EPOCHREALTIME/./}}; {script}; echo $((${{EPOCHREALTIME/./}} - s))").stdout
+    return int(said.split()[-1]) / 1e6
+
+
+def test_a_slow_disk(booted: Lab) -> None:
+    """In the machine and in its containers, for what is written through; of two the slower one holds."""
+    c = booted["c"]
+    write = "dd if=/dev/zero of={} bs=64k count=16 conv=fsync 2>/dev/null"
+    mine = write.format("/root/slow")
+    container = c.docker.containers.run("busybox", ["sleep", "1000"], detach=True)
+
+    def inside() -> float:
+        begun = time.monotonic()
+        assert container.exec_run(["sh", "-c", write.format("/slow")]).exit_code == 0
+        return time.monotonic() - begun
+
+    try:
+        with booted.inject(DiskSlow("1m", "c")):
+            assert 0.8 < seconds(c, mine) < 10
+            assert inside() > 0.8
+            with booted.inject(DiskSlow("512k", "c")):
+                assert seconds(c, mine) > 1.6
+            assert seconds(booted["d"], mine) < 0.8, "only its own"
+        with booted.inject(DiskSlow("1g", "c", operations=10)):
+            each = "dd if=/dev/zero of=/var/lib/docker/slow bs=4k count=10 oflag=direct 2>/dev/null"
+            assert seconds(c, each) > 0.8
+        assert min(seconds(c, mine) for _ in range(3)) < 0.8
+        assert min(inside() for _ in range(3)) < 0.8
+    finally:
+        container.remove(force=True)
+        for machine in (c, booted["d"]):
+            machine.run("rm", "-f", "/root/slow", "/var/lib/docker/slow")
+
+
+def test_a_failing_disk(booted: Lab) -> None:
+    """What is written fails, what was there is read; first by EIO, then the kernel gives up. Healed, it boots."""
+    c, d = booted["c"], booted["d"]
+    c.run("sh", "-c", "echo before >/root/kept && sync /root/kept")
+    write = ("sh", "-c", "echo now >/root/now && sync /root/now")
+    with booted.inject(DiskError("c")):
+        result = c.run(*write, check=False)
+        assert "Input/output error" in result.stderr
+        assert c.run("cat", "/root/kept").stdout == "before\n"
+        assert d.run(*write).returncode == 0, "only its own"
+        boot = pid_of(c)
+        give_up = ("sh", "-c", "touch /root/again && sync -f /root")
+        booted.wait_until(lambda: "Read-only file system" in c.run(*give_up, check=False).stderr, timeout=60)
+    assert pid_of(c) != boot
+    assert c.docker.ping()
+    assert c.run(*write).returncode == 0
+    assert c.run("cat", "/root/kept").stdout == "before\n"
+    with booted.inject(DiskError("c")):
+        assert c.run(*write, check=False).returncode != 0
+    assert c.run(*write).returncode == 0, "it did not last until it gave up"
+    for machine in (c, d):
+        machine.run("rm", "-f", "/root/kept", "/root/now", "/root/again")
+
+
+@full_only
+def test_a_failing_disk_does_not_outlive_its_machine(lab: Lab, registry: Registry) -> None:
+    """Neither a reset, nor a boot by somebody else, nor its end; another process mends what it finds."""
+    x, y = lab.create(*(replace(spec(name), options={"disk": "256m"}) for name in "xy"))
+    x.note()
+    write = ("sh", "-c", "echo now >/root/now && sync /root/now")
+    lab.inject(DiskError("x", "y"))
+    later = Lab.load(store=lab.store, registry=registry)
+    later.heal()
+    later.close()
+    assert x.run(*write).returncode == 0
+    assert y.run(*write).returncode == 0
+    lab.heal()
+    with lab.inject(DiskError("x")):
+        x.restart()
+        assert x.run(*write, check=False).returncode != 0, "it outlives a boot while it is in force"
+    assert x.run(*write).returncode == 0
+    lab.inject(DiskError("x", "y"))
+    x.reset()
+    assert x.run(*write).returncode == 0
+    lab.remove(y, kill=True)  # which would fail, were its disk still one that nobody can remove
+
+
+def test_a_crash_loses_what_was_not_written(booted: Lab) -> None:
+    c = booted["c"]
+    # In Docker's data, too; and one that is longer than what the kernel writes when a file is closed.
+    c.run("sh", "-c", "for p in /root /var/lib/docker; do echo kept >$p/kept && sync -f $p; done")
+    with booted.inject(Crash("c")):
+        assert c.state is State.STOPPED
+    assert c.docker.ping()
+    c.run("sh", "-c", "for p in /root /var/lib/docker; do echo lost >$p/lost; seq 100000 >$p/long; done")
+    with booted.inject(Crash("c")):
+        assert c.state is State.STOPPED
+    assert c.docker.ping()
+    for place in ("/root", "/var/lib/docker"):
+        assert c.run("cat", f"{place}/kept").stdout == "kept\n"
+        for name in ("lost", "long"):
+            assert c.run("sh", "-c", f"cat {place}/{name} 2>/dev/null; true").stdout == ""
+    assert b"hi" in c.docker.containers.run("busybox", ["echo", "hi"], remove=True), "what it was made with is there"
+    c.run("sh", "-c", "rm -f /root/kept /root/lost /root/long; cd /var/lib/docker; rm -f kept lost long")
+
+
+@pytest.mark.parametrize("fault", [DiskFull("a"), DiskSlow("1m", "a"), DiskError("a"), ClockSkew(60, "a"), Crash("a")])
 def test_what_would_be_the_hosts_is_refused(broken: Lab, fault: Fault) -> None:
     before = broken["a"].run("cat", "/proc/uptime", "/proc/sys/kernel/random/boot_id").stdout.split()[-1]
     with pytest.raises(Unsupported, match="hint: "):
