@@ -369,7 +369,7 @@ class _Host:
         return self._disk().trouble_disk(self._machine.record, trouble)
 
     def mend(self) -> None:
-        """See to it that nothing is wrong with its disk; a file system that gave up comes back with a boot."""
+        """See to it that nothing is wrong with its disk; one that had failed takes a boot."""
         if self.disk and not self._disk().trouble_disk(self._machine.record, DiskTrouble()):
             self.kill()
             self.start()

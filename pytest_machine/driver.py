@@ -264,7 +264,7 @@ class SupportsDisk(Protocol):
     def trouble_disk(self, record: Record, trouble: DiskTrouble) -> bool:
         """Put exactly this trouble in force at the machine's disk; none of it outlives a boot, or `Driver.destroy`.
 
-        Return whether its file system takes writes: one that had trouble may have given up until the next boot.
+        Return whether its file system can be relied on: one whose disk has failed cannot, until the next boot.
         """
         ...
 

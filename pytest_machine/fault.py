@@ -81,7 +81,7 @@ class Host(Protocol):
         ...
 
     def trouble(self, trouble: DiskTrouble) -> bool:
-        """Put exactly this trouble in force at its disk; return whether its file system takes writes."""
+        """Put exactly this trouble in force at its disk; return whether its file system can be relied on."""
         ...
 
     def crash(self) -> None:

@@ -34,7 +34,7 @@ class _OfDisks(OfMachines):
             _enforce(field, host)
 
     def heal(self, field: Field) -> None:
-        """Undo it; a file system that has given up writing comes back with a boot."""
+        """Undo it; one whose disk had failed boots."""
         field.each([host for host in self.hosts(field) if host.disk], lambda host: _enforce(field, host))
 
 
@@ -82,5 +82,5 @@ class DiskError(_OfDisks):
     """The disk fails: ``DiskError("a")``: nothing can be written to it (EIO); what is on it can be read.
 
     After some seconds Linux gives up the whole file system for writing (EROFS), as it does with a real disk. Healed,
-    the machine goes on; if its file system had given up, it boots.
+    the machine boots: what could not be written is lost, and the kernel would go on to complain.
     """

@@ -22,7 +22,7 @@ _WITHOUT_WRITING = 2
 
 
 def trouble(place: Place, record: Record, asked: DiskTrouble) -> bool:
-    """Put this trouble in force and return whether the file system takes writes."""
+    """Put this trouble in force and return whether the file system can be relied on."""
     _check(place, record)
     if os.path.ismount(place.mounted_disk):
         device = place.mounted_disk.stat().st_dev
@@ -30,9 +30,8 @@ def trouble(place: Place, record: Record, asked: DiskTrouble) -> bool:
             record.id, f"{os.major(device)}:{os.minor(device)}", rate=asked.rate, operations=asked.operations
         )
     if not asked.fails:
-        # Not asked for nothing: a file that is written and flushed takes others along, which a crash should lose.
-        suspect = storage.seal(place, sealed=False) or _gave_up(place)
-        return not suspect or _takes_writes(place)
+        # What failed once is not asked for again by the kernel, and is told to whoever asks next.
+        return not (storage.seal(place, sealed=False) or _gave_up(place))
     descriptor = os.open(place.disk, os.O_WRONLY)
     try:
         storage.seal(place, sealed=True)
@@ -87,21 +86,3 @@ def _gave_up(place: Place) -> bool:
         if left.split()[4] == str(place.mounted_disk):
             return bool({"ro", "emergency_ro", "shutdown"} & set(right.split()[2].split(",")))
     return False
-
-
-def _takes_writes(place: Place) -> bool:
-    """Whether a file can be written and is on the disk for sure; a machine that does not run: it will boot."""
-    if not os.path.ismount(place.mounted_disk):
-        return True
-    probe = place.mounted_disk / ".pytest-machine"
-    try:
-        descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT, 0o600)
-        try:
-            os.write(descriptor, b"?")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-            probe.unlink()
-    except OSError:
-        return False
-    return True

@@ -86,11 +86,12 @@ def seal(place: Place, *, sealed: bool) -> bool:
         wanted = flags | _IMMUTABLE if sealed else flags & ~_IMMUTABLE
         if wanted != flags:
             fcntl.ioctl(descriptor, _SET_FLAGS, wanted.to_bytes(4, sys.byteorder) + bytes(4))
-        return wanted != flags
     except OSError as error:
         if sealed or error.errno != errno.ENOTTY:  # a file system without flags has none to take away
             raise
         return False
+    else:
+        return wanted != flags
     finally:
         os.close(descriptor)
 
