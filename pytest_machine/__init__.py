@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .errors import MachineError as MachineError
     from .fault import Fault as Fault
     from .faults.clock import ClockSkew as ClockSkew
+    from .faults.disk import DiskError as DiskError
+    from .faults.disk import DiskSlow as DiskSlow
     from .faults.engine import EngineHang as EngineHang
     from .faults.engine import EngineKill as EngineKill
     from .faults.engine import EngineRestart as EngineRestart
@@ -63,7 +65,9 @@ _HOMES = {
     "CpuStress": "faults.resources",
     "Crash": "faults.power",
     "Delay": "faults.network",
+    "DiskError": "faults.disk",
     "DiskFull": "faults.resources",
+    "DiskSlow": "faults.disk",
     "DnsFailure": "faults.network",
     "Driver": "driver",
     "Duplicate": "faults.network",
@@ -111,7 +115,9 @@ __all__ = [
     "CpuStress",
     "Crash",
     "Delay",
+    "DiskError",
     "DiskFull",
+    "DiskSlow",
     "DnsFailure",
     "Driver",
     "Duplicate",

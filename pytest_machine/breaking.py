@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from . import engine
 from .disturbance import Disturbance
+from .driver import SupportsDisk
 from .errors import CleanupFailed, ConnectFailed, MachineError, UnknownMachine, Unsupported
 from .fault import Fault, Host, OfMachines, SupportsRenewal
-from .model import Id, Isolation, Result, Seen, State, Value, names
+from .model import DiskTrouble, Id, Isolation, Result, Seen, State, Value, names
 from .schedule import Choice, steps
 from .waiting import wait
 
@@ -64,10 +65,15 @@ class Injection:
         """Unix time, once it is healed."""
         self.touched: set[str] = set()
         """Names of the machines that something was done to."""
+        self.said: list[str] = []
+        """How it is done, where that is not the best way."""
         self._breaking = breaking
 
     def __repr__(self) -> str:
-        return f"<Injection of {self.fault!r}{'' if self.active else ', healed'}>"
+        return f"<Injection of {self}{'' if self.active else ', healed'}>"
+
+    def __str__(self) -> str:
+        return ", ".join([repr(self.fault), *self.said])
 
     def __enter__(self) -> Self:
         return self
@@ -95,6 +101,8 @@ class Breaking:
         self._swept = False
         self.upset: set[Id] = set()
         """Machines that something was done to from within."""
+        self.troubled: set[Id] = set()
+        """Machines whose disk has, or had, trouble."""
         self.witness: Callable[[Injection], None] | None = None
         """Called with each that is over."""
         self._lock = threading.RLock()
@@ -164,10 +172,13 @@ class Breaking:
                 host.clear()
 
         hosts = field.hosts.values()
+        field.each([host for host in hosts if host.disk and host.state is not State.ABSENT], lambda host: host.mend())
         field.each([host for host in hosts if host.state is State.RUNNING and host.logs_in], clear)
 
     def _sweep(self) -> None:
         field = _Field(self, None)
+        left = [host for host in field.hosts.values() if host.id in self.troubled]
+        field.each(left, lambda host: host.mend())
         field.each(list(field.hosts.values()), lambda host: host.settle("*"))
 
     def _booted(self, machine: Machine) -> None:
@@ -222,6 +233,7 @@ class _Field:
         self._breaking = breaking
         self.token = injection.token if injection else ""
         self.touched = injection.touched if injection else set()
+        self._said = injection.said if injection else []
         self.hosts: Mapping[str, _Host] = {
             machine.name: _Host(machine, self, breaking) for machine in breaking.lab.machines
         }
@@ -240,6 +252,10 @@ class _Field:
                     hint=f"@pytest.mark.machine('{name}')",
                 )
         return [self.hosts[name] for name in wanted or list(self.hosts)[-1:]]
+
+    def say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.append(text)
 
     def having(self, need: str) -> list[str]:
         return self._breaking.lab.registry.having(need)
@@ -276,6 +292,10 @@ class _Host:
         self._machine = machine
         self._field = field
         self._breaking = breaking
+
+    @property
+    def id(self) -> Id:
+        return self._machine.id
 
     @property
     def name(self) -> str:
@@ -338,6 +358,37 @@ class _Host:
 
     def kill(self) -> None:
         self._power(self._machine.kill)
+
+    @property
+    def disk(self) -> bool:
+        return isinstance(self._machine.driver, SupportsDisk) and bool(self.options.get("disk"))
+
+    def trouble(self, trouble: DiskTrouble) -> bool:
+        self._field.touched.add(self.name)
+        self._breaking.troubled.add(self._machine.id)
+        return self._disk().trouble_disk(self._machine.record, trouble)
+
+    def mend(self) -> None:
+        """See to it that nothing is wrong with its disk; one that had failed takes a boot."""
+        if self.disk and not self._disk().trouble_disk(self._machine.record, DiskTrouble()):
+            self.kill()
+            self.start()
+        self._breaking.troubled.discard(self._machine.id)
+
+    def crash(self) -> None:
+        if self.disk:
+            self._field.touched.add(self.name)
+            self._disk().lose_unwritten(self._machine.record)
+        self.kill()
+
+    def _disk(self) -> SupportsDisk:
+        if not isinstance(self._machine.driver, SupportsDisk):
+            raise Unsupported(
+                f"Nobody can trouble the disk of the machine '{self.name}' from outside.",
+                facts={"driver": self._machine.record.driver},
+                hint=f"@pytest.mark.machine('{self.name}', driver='runc', disk='2g')",
+            )
+        return self._machine.driver
 
     def start(self) -> None:
         if self.state is not State.RUNNING:

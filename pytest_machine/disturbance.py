@@ -73,7 +73,7 @@ class Disturbance:
             self.refused.append(step)
             return
         self.done.append(step)
-        self._tell(str(step))
+        self._tell(", ".join([str(step), *injection.said]))
         going.append((step.at + step.lasts, injection))
 
     def _until(self, begun: float, when: float, going: list[tuple[float, Injection]]) -> bool:

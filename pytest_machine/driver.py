@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Protocol, runtime_checkable
 
-from .model import Access, Address, Id, Incident, Isolation, Network, Record, Seed, Seen, Trouble
+from .model import Access, Address, DiskTrouble, Id, Incident, Isolation, Network, Record, Seed, Seen, Trouble
 
 
 class Driver(Protocol):
@@ -259,6 +259,25 @@ class SupportsImages(Protocol):
 
     def remove_image(self, name: str) -> None:
         """Remove one; again is nothing. Raises `UsageError` when a machine is made of it."""
+        ...
+
+
+@runtime_checkable
+class SupportsDisk(Protocol):
+    """A machine that has a disk of its own can have trouble with it, made from outside. No test can need it.
+
+    Both raise `Unsupported` for a machine that has none, and where this host cannot do it.
+    """
+
+    def trouble_disk(self, record: Record, trouble: DiskTrouble) -> bool:
+        """Put exactly this trouble in force at the machine's disk; none of it outlives a boot, or `Driver.destroy`.
+
+        Return whether its file system can be relied on: one whose disk has failed cannot, until the next boot.
+        """
+        ...
+
+    def lose_unwritten(self, record: Record) -> None:
+        """Lose what the running machine has not yet written to its disk for sure, now; until it boots, all fails."""
         ...
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, Self, TypeVar, runtime_checkable
 
 from .errors import BadSpec
-from .model import Isolation, Result, State, Value
+from .model import DiskTrouble, Isolation, Result, State, Value
 from .topology import names_of
 
 T = TypeVar("T")
@@ -75,6 +75,19 @@ class Host(Protocol):
         """Cut its power."""
         ...
 
+    @property
+    def disk(self) -> bool:
+        """Whether it has a disk of its own that can have trouble from outside, so that `trouble` and `crash` work."""
+        ...
+
+    def trouble(self, trouble: DiskTrouble) -> bool:
+        """Put exactly this trouble in force at its disk; return whether its file system can be relied on."""
+        ...
+
+    def crash(self) -> None:
+        """Cut its power; what it has not yet written to its disk is lost."""
+        ...
+
     def start(self) -> None:
         """Power it on and wait until its Docker answers; it runs already: nothing happens."""
         ...
@@ -116,6 +129,10 @@ class Field(Protocol):
 
     def having(self, need: str) -> list[str]:
         """Return the drivers that have a capability or isolation, for `Unsupported`."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Note how it is done, where that is not the best way; the timeline shows it, and whoever looks at it."""
         ...
 
     def each(self, hosts: Sequence[Host], work: Callable[[Host], T]) -> list[T]:

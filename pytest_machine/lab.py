@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from . import birth
 from .breaking import Breaking, Injection
 from .disturbance import Disturbance
-from .driver import Driver, SupportsNetworks
+from .driver import Driver, SupportsDisk, SupportsNetworks
 from .errand import Errand
 from .errors import BadSpec, CleanupFailed, CommandFailed, UnknownMachine
 from .fault import Fault
@@ -183,6 +183,9 @@ class Lab:
         try:
             self._connect(zip(made, specs, strict=True))
             self._spread_names()
+            for machine in made:
+                if isinstance(machine.driver, SupportsDisk) and machine.record.options.get("disk"):
+                    machine.run("sync", "-f", "/")  # what a crash must not take: it was there before the test
         except BaseException as error:
             self._drop(made, error)
             raise

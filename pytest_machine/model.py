@@ -302,6 +302,18 @@ class Seen:
     """Why, in the provider's words, when the state alone would puzzle."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskTrouble:
+    """What is wrong with a machine's disk; made without a word: nothing."""
+
+    rate: int = 0
+    """Bytes a second that it reads at most, and as many that it writes; 0: as many as it can."""
+    operations: int = 0
+    """How many reads a second, and how many writes; 0: as many as it can."""
+    fails: bool = False
+    """Whether nothing can be written to it."""
+
+
 class Trouble(StrEnum):
     """What can befall a machine below what its own programs see; the words of ``fail_on=``."""
 

@@ -31,19 +31,20 @@ class Kill(OfMachines):
 class Crash(Kill):
     """The power of machines is cut, and what they had not yet written to their disks is lost: ``Crash("a")``.
 
-    Only a machine with a kernel of its own loses it: elsewhere it is the host's kernel that writes, and goes on.
+    Only a machine with a kernel of its own loses it, or one of 'runc' with a disk of its own (``disk=``): elsewhere it
+    is the host's kernel that writes, and goes on. What should be there afterwards, write before: ``sync``.
     """
 
     def inject(self, field: Field) -> None:
         """Cut the power; raise `Unsupported` where that loses nothing."""
         for host in self.hosts(field):
-            if not host.isolation.includes(Isolation.OWN_KERNEL):
+            if not (host.disk or host.isolation.includes(Isolation.OWN_KERNEL)):
                 raise Unsupported(
                     f"The machine '{host.name}' loses nothing when it crashes: its host's kernel writes for it.",
                     facts={"isolation": host.isolation, "drivers that can": names(field.having("own-kernel"))},
-                    hint=f"Kill('{host.name}') cuts its power; @pytest.mark.machine(needs=['own-kernel']) for a crash",
+                    hint=f"@pytest.mark.machine('{host.name}', disk='2g'), or Kill('{host.name}')",
                 )
-        super().inject(field)
+        field.each(self.hosts(field), lambda host: host.crash() if host.state is State.RUNNING else host.kill())
 
 
 def _off(field: Field, host: Host) -> bool:

@@ -107,7 +107,7 @@ class Healing:
         for name in sorted(injection.touched):
             if name in lab:
                 ended = time.time() if injection.ended is None else injection.ended
-                self._journal.note("fault", lab[name].record, injection.begun, ended, text=repr(injection.fault))
+                self._journal.note("fault", lab[name].record, injection.begun, ended, text=str(injection))
 
 
 def _raise(errors: list[Exception]) -> None:

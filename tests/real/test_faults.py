@@ -6,6 +6,8 @@ import contextlib
 import functools
 import itertools
 import re
+import socket
+import statistics
 import subprocess
 import threading
 import time
@@ -23,7 +25,9 @@ from pytest_machine import (
     CpuStress,
     Crash,
     Delay,
+    DiskError,
     DiskFull,
+    DiskSlow,
     DnsFailure,
     Duplicate,
     EngineHang,
@@ -61,6 +65,7 @@ def four(module_lab: Lab, busybox: Callable[..., str]) -> Lab:
     asked["c"] = replace(asked["c"], options=small)
     module_lab.create(*asked.values())
     busybox(*module_lab)
+    module_lab["c"].run("sync")  # it is to crash
     return module_lab
 
 
@@ -301,6 +306,23 @@ class TestContainers:
             assert open_ways() == set()
         four.wait_until(lambda: open_ways() == {*asked}, "Both ways again", timeout=20)
 
+    def test_delay_of_containers(self, four: Lab, across: tuple[Any, Any]) -> None:
+        """By VXLAN and by published ports; each way once, and a TCP connection takes two of them to ask and be told."""
+        here, _ = across
+        plain = f"http://{ip(four['b'])}:8081/"
+        took = {"there": "for i in 1 2 3 4 5; do ping -c 1 there; done", "plain": f"wget -q -O - {plain}"}
+
+        def seconds(what: str) -> float:
+            begun = time.monotonic()
+            assert here.exec_run(["sh", "-c", took[what]]).exit_code == 0
+            return time.monotonic() - begun
+
+        before = {what: min(seconds(what) for _ in range(3)) for what in took}
+        with four.inject(Delay(0.2, "a", "b")):
+            assert seconds("there") > 5 * 0.4
+            assert 2 * 0.4 < seconds("plain") < before["plain"] + 2 * 0.4 + 5
+        four.wait_until(lambda: seconds("there") < 5 * 0.4 and seconds("plain") < 2 * 0.4, "All as before", timeout=20)
+
     def test_connections_that_are_there_stop_at_once(self, four: Lab, across: tuple[Any, Any]) -> None:
         """One by the overlay network, one by a published port: both known to every machine's connection tracking."""
         here, _ = across
@@ -381,23 +403,203 @@ def device(machine: Machine) -> str:
     return said.split()[1]
 
 
-@pytest.mark.parametrize("fault", [Delay(0.1, "a", "b"), Corrupt(0.1, "a", "b"), Reorder(0.2, "a", "b")])
-def test_what_takes_netem(broken: Lab, fault: Fault) -> None:
-    """Where the kernel has it, by traffic; elsewhere it is refused, with the reason, and nothing is left."""
+def pings(here: Machine, there: str, count: int = 100, interval: str = "0.01") -> tuple[list[float], int]:
+    """Return how long each answer took, in seconds, in the order in which they came; and how many overtook others."""
+    said = here.run("ping", "-n", "-c", str(count), "-i", interval, "-W", "1", there, check=False).stdout
+    found = re.findall(r"icmp_seq=(\d+) .*time=([\d.]+) ms", said)
+    numbers = [int(number) for number, _ in found]
+    return [float(ms) / 1000 for _, ms in found], sum(b < a for a, b in itertools.pairwise(numbers))
+
+
+def counters(machine: Machine, *names: str) -> dict[str, int]:
+    """Return what a machine's kernel has counted."""
+    lines = machine.run("cat", "/proc/net/snmp", "/proc/net/netstat").stdout.splitlines()
+    found: dict[str, int] = {}
+    for words, values in itertools.pairwise(lines):
+        kind, *rest = words.split()
+        if values.startswith(kind):
+            found |= {kind[:-1] + name: int(value) for name, value in zip(rest, values.split()[1:], strict=True)}
+    return {name: found[name] for name in names}
+
+
+def has_netem(machine: Machine) -> bool:
+    try_it = "tc qdisc add dev lo root netem delay 1ms"
+    return machine.run("unshare", "--net", "sh", "-c", try_it, check=False).returncode == 0
+
+
+def test_delay(broken: Lab) -> None:
+    """Within a fifth of what was asked, over a hundred packets; to others as before, and afterwards to all."""
+    a, b, c, _ = broken
+    for fault, expected, count in (
+        (Delay(0.1, "a", "b"), 0.2, 100),
+        (Delay(0.1, "a", "b", one_way=True), 0.1, 30),
+        (Delay(0.05, "a"), 0.1, 30),
+    ):
+        with broken.inject(fault) as injection:
+            times, overtook = pings(a, ip(b), count=count)
+            print(f"{fault}: {min(times):.4f} {statistics.median(times):.4f} {max(times):.4f} s")
+            assert len(times) == count
+            assert statistics.median(times) == pytest.approx(expected, rel=0.2)
+            assert min(times) > 0.98 * expected
+            assert overtook == 0
+            assert ("by a program" in str(injection)) != has_netem(a), "it is said how it is done"
+            assert statistics.median(pings(b, ip(c), count=10)[0]) < 0.02
+    assert statistics.median(pings(a, ip(b), count=20)[0]) < 0.02
+
+
+@full_only
+def test_jitter_and_stacking(broken: Lab) -> None:
     a, b, _, _ = broken
-    kernel = a.run("unshare", "--net", "sh", "-c", "tc qdisc add dev lo root netem delay 1ms", check=False)
-    if kernel.returncode:
+    with broken.inject(Delay(0.1, "a", "b", jitter=0.05, one_way=True)):
+        times, overtook = pings(a, ip(b))
+        assert statistics.mean(times) == pytest.approx(0.1, rel=0.2)
+        assert 0.04 < min(times) < 0.08
+        assert max(times) > 0.12
+        assert overtook > 10
+        with broken.inject(Delay(0.1, "b")), broken.inject(Loss(0.3, "a", "b", one_way=True)):
+            times, _ = pings(a, ip(b))
+            assert statistics.mean(times) == pytest.approx(0.3, rel=0.2)
+            assert 45 < len(times) < 95
+        assert statistics.mean(pings(a, ip(b), count=50)[0]) == pytest.approx(0.1, rel=0.2)
+
+
+def test_reorder(broken: Lab) -> None:
+    """Of two hundred packets a fifth overtakes the others, by their numbers."""
+    a, b, _, _ = broken
+    assert pings(a, ip(b), count=20)[1] == 0
+    with broken.inject(Reorder(0.2, "a", "b", delay=0.1, one_way=True)):
+        times, overtook = pings(a, ip(b), count=200, interval="0.005")
+        at_once = sum(each < 0.09 for each in times)
+        assert len(times) == 200
+        assert at_once / 200 == pytest.approx(0.2, abs=0.1)
+        assert overtook > 15
+    assert pings(a, ip(b), count=20)[1] == 0
+
+
+def test_corrupt(broken: Lab) -> None:
+    """What arrives wrong is thrown away for its checksum; TCP sends it again, and in the end all of it is right."""
+    a, b, _, _ = broken
+    names = ("IcmpInCsumErrors", "TcpInCsumErrors")
+    before = counters(b, *names)
+    with broken.inject(Corrupt(0.2, "a", "b", one_way=True)):
+        assert 1 - len(pings(a, ip(b), count=200, interval="0.005")[0]) / 200 == pytest.approx(0.2, abs=0.1)
+    with broken.inject(Corrupt(0.05, "a", "b", one_way=True)):
+        assert transfer(a, b, ip(b))
+    after = counters(b, *names)
+    assert after["IcmpInCsumErrors"] > before["IcmpInCsumErrors"] + 15
+    assert after["TcpInCsumErrors"] > before["TcpInCsumErrors"]
+    assert lost(a, ip(b), count=50) == (0, 0)
+    assert counters(b, *names) == after
+
+
+def transfer(here: Machine, there: Machine, address: str, port: int = 9200) -> bool:
+    """Whether what one sends by TCP is what the other gets: some three hundred packets."""
+    listen = f"timeout 60 nc -l -p {port} | sha256sum"
+    sink = there.docker.containers.run("busybox", ["sh", "-c", listen], detach=True, network_mode="host")
+    try:
+        wait = f"until ss -ltn | grep -q :{port}; do sleep 0.05; done"
+        there.run("timeout", "20", "sh", "-c", wait)
+        send = f"seq 80000 >/run/sent; cat /run/sent >/dev/tcp/{address}/{port}; sha256sum </run/sent; rm /run/sent"
+        sent = here.run("timeout", "60", "bash", "-c", send).stdout.split()[0]
+        sink.wait(timeout=60)
+        return bool(sink.logs().decode().split()[0] == sent)
+    finally:
+        sink.remove(force=True)
+
+
+def test_when_the_program_dies_packets_pass(broken: Lab) -> None:
+    a, b, _, _ = broken
+    if has_netem(a):
+        pytest.skip("the kernel has netem")
+    with broken.inject(Delay(0.5, "a", "b")):
+        assert not broken.reachable("a", "b", timeout=0.3) or min(pings(a, ip(b), count=2)[0]) > 0.9
+        for machine in (a, b):
+            machine.run("sh", "-c", "kill -KILL $(cat /run/pytest-machine-hold)")
+        assert max(pings(a, ip(b), count=20)[0]) < 0.5
+    with broken.inject(Delay(0.1, "a", "b")):
+        assert min(pings(a, ip(b), count=5)[0]) > 0.19
+
+
+@full_only
+def test_delay_for_the_rest_of_the_world(broken: Lab) -> None:
+    """What a machine's containers answer to us comes late, too; we control it as fast as ever."""
+    a, b, _, _ = broken
+    container = a.docker.containers.run("busybox", ["httpd", "-f"], detach=True, ports={"80/tcp": 9300})
+
+    def connects() -> float:
+        begun = time.monotonic()
+        socket.create_connection((a.ip, 9300), timeout=10).close()
+        return time.monotonic() - begun
+
+    try:
+        broken.wait_until(lambda: connects() < 0.2, "The container", timeout=20)
+        with broken.inject(Delay(0.1, "a")):
+            # There and back; netem meets what leaves alone.
+            assert (0.09 if has_netem(a) else 0.19) < connects() < 1.5
+            assert a.run("hostname").stdout == "a\n"
+        with broken.inject(Delay(0.1, "a", one_way=True)):
+            assert 0.09 < connects() < 1.5
+            assert statistics.median(pings(a, ip(b), count=20)[0]) == pytest.approx(0.1, rel=0.2)
+        assert min(connects() for _ in range(3)) < 0.15
+    finally:
+        container.remove(force=True)
+
+
+@full_only
+def test_a_kernel_with_neither_is_told(booted: Lab) -> None:
+    """Where there is no perl either, it is refused, and nothing is left."""
+    a, b, _, _ = booted
+    if has_netem(a):
+        pytest.skip("the kernel has netem")
+    b.run("chmod", "a-x", "/usr/bin/perl")
+    try:
+        b.restart()
         with pytest.raises(Unsupported, match="netem"):
-            broken.inject(fault)
-        return
-    with broken.inject(fault):
-        said = a.run("ping", "-n", "-q", "-c", "100", "-i", "0.02", ip(b), check=False).stdout
-        if isinstance(fault, Delay):
-            match = re.search(r"= [\d.]+/([\d.]+)/", said)
-            assert match
-            assert float(match[1]) == pytest.approx(200, rel=0.2)
-        elif isinstance(fault, Corrupt):
-            assert "0% packet loss" not in said
+            booted.inject(Delay(0.1, "a", "b"))
+    finally:
+        b.run("chmod", "a+x", "/usr/bin/perl")
+        b.restart()
+
+
+def test_link_local_addresses_are_cut(broken: Lab) -> None:
+    """The kernel's own (fe80::), and such as a test gives: both ways, for containers too; to others they stay open."""
+    a, b, c, _ = broken
+    on = device(a)
+    address = {m.name: link_local(m) for m in (a, b, c)}
+    container = a.docker.containers.run("busybox", ["sleep", "1000"], detach=True, network_mode="host")
+    for number, machine in enumerate((a, b, c), 1):
+        machine.run("ip", "-6", "address", "add", f"fd00:7074::{number}/64", "dev", device(machine), "nodad")
+
+    def open_ways() -> set[str]:
+        asked: dict[str, Callable[[], bool]] = {
+            "to b": lambda: bool(pings(a, f"{address['b']}%{on}", count=1)[0]),
+            "from b": lambda: bool(pings(b, f"{address['a']}%{device(b)}", count=1)[0]),
+            "container": lambda: (
+                container.exec_run(["timeout", "3", "ping", "-c", "1", "-W", "1", f"{address['b']}%{on}"]).exit_code
+                == 0
+            ),
+            "global": lambda: bool(pings(a, "fd00:7074::2", count=1)[0]),
+            "to c": lambda: bool(pings(a, f"{address['c']}%{on}", count=1)[0]),
+        }
+        with ThreadPoolExecutor() as pool:
+            answers = pool.map(lambda ask: ask(), asked.values())
+            return {way for way, answer in zip(asked, answers, strict=True) if answer}
+
+    everything = {"to b", "from b", "container", "global", "to c"}
+    try:
+        broken.wait_until(lambda: open_ways() == everything, "IPv6", timeout=20)
+        with broken.inject(Partition(["a"], ["b"])):
+            assert open_ways() == {"to c"}
+        assert open_ways() == everything
+    finally:
+        container.remove(force=True)
+        for number, machine in enumerate((a, b, c), 1):
+            machine.run("ip", "-6", "address", "del", f"fd00:7074::{number}/64", "dev", device(machine))
+
+
+def link_local(machine: Machine) -> str:
+    said = machine.run("ip", "-o", "-6", "address", "show", "dev", device(machine), "scope", "link").stdout
+    return said.split()[3].partition("/")[0]
 
 
 # A name server that knows one answer: every name is 192.0.2.7.
@@ -605,7 +807,105 @@ def test_disk(booted: Lab, busybox: Callable[..., str]) -> None:
     assert free() == pytest.approx(before, abs=4 << 20)
 
 
-@pytest.mark.parametrize("fault", [DiskFull("a"), ClockSkew(60, "a"), Crash("a")])
+def seconds(machine: Machine, script: str) -> float:
+    """Return how long a script took in a machine, without our way there."""
+    said = machine.run("bash", "-c", f"s=${{EPOCHREALTIME/./}}; {script}; echo $((${{EPOCHREALTIME/./}} - s))").stdout
+    return int(said.split()[-1]) / 1e6
+
+
+def test_a_slow_disk(booted: Lab) -> None:
+    """In the machine and in its containers, for what is written through; of two the slower one holds."""
+    c = booted["c"]
+    write = "dd if=/dev/zero of={} bs=64k count=8 conv=fsync 2>/dev/null"
+    mine = write.format("/root/slow")
+    container = c.docker.containers.run("busybox", ["sleep", "1000"], detach=True)
+
+    def inside() -> float:
+        begun = time.monotonic()
+        assert container.exec_run(["sh", "-c", write.format("/slow")]).exit_code == 0
+        return time.monotonic() - begun
+
+    try:
+        with booted.inject(DiskSlow("512k", "c")):
+            took = seconds(c, mine)
+            print(f"512 KiB at 512 KiB a second: {took:.2f} s")
+            assert 0.8 < took < 10
+            assert inside() > 0.8
+            with booted.inject(DiskSlow("1m", "c")):
+                assert seconds(c, mine) > 0.8
+            assert min(seconds(booted["d"], mine) for _ in range(3)) < 0.8, "only its own"
+        with booted.inject(DiskSlow("1g", "c", operations=10)):
+            each = "dd if=/dev/zero of=/var/lib/docker/slow bs=4k count=10 oflag=direct 2>/dev/null"
+            assert seconds(c, each) > 0.8
+        assert min(seconds(c, mine) for _ in range(3)) < 0.8
+        assert min(inside() for _ in range(3)) < 0.8
+    finally:
+        container.remove(force=True)
+        for machine in (c, booted["d"]):
+            machine.run("rm", "-f", "/root/slow", "/var/lib/docker/slow")
+
+
+def test_a_failing_disk(booted: Lab) -> None:
+    """What is written fails, what was there is read; first by EIO, then the kernel gives up. Healed, it boots."""
+    c, d = booted["c"], booted["d"]
+    c.run("sh", "-c", "echo before >/root/kept && sync /root/kept")
+    write = ("sh", "-c", "echo now >/root/now && sync /root/now")
+    with booted.inject(DiskError("c")):
+        result = c.run(*write, check=False)
+        assert "Input/output error" in result.stderr
+        assert c.run("cat", "/root/kept").stdout == "before\n"
+        assert d.run(*write).returncode == 0, "only its own"
+        boot = pid_of(c)
+        give_up = ("sh", "-c", "touch /root/again && sync -f /root")
+        booted.wait_until(lambda: "Read-only file system" in c.run(*give_up, check=False).stderr, timeout=60)
+    assert pid_of(c) != boot
+    assert c.docker.ping()
+    assert c.run(*write).returncode == 0
+    assert c.run("cat", "/root/kept").stdout == "before\n"
+    for machine in (c, d):
+        machine.run("rm", "-f", "/root/kept", "/root/now", "/root/again")
+
+
+@full_only
+def test_a_failing_disk_does_not_outlive_its_machine(lab: Lab, registry: Registry) -> None:
+    """Neither a reset, nor a boot by somebody else, nor its end; another process mends what it finds."""
+    x, y = lab.create(*(replace(spec(name), options={"disk": "256m"}) for name in "xy"))
+    x.note()
+    write = ("sh", "-c", "echo now >/root/now && sync /root/now")
+    lab.inject(DiskError("x", "y"))
+    later = Lab.load(store=lab.store, registry=registry)
+    later.heal()
+    later.close()
+    assert x.run(*write).returncode == 0
+    assert y.run(*write).returncode == 0
+    lab.heal()
+    with lab.inject(DiskError("x")):
+        x.restart()
+        assert x.run(*write, check=False).returncode != 0, "it outlives a boot while it is in force"
+    assert x.run(*write).returncode == 0
+    lab.inject(DiskError("x", "y"))
+    x.reset()
+    assert x.run(*write).returncode == 0
+    lab.remove(y, kill=True)  # which would fail, were its disk still one that nobody can remove
+
+
+def test_a_crash_loses_what_was_not_written(booted: Lab) -> None:
+    c = booted["c"]
+    # In Docker's data, too; and one that is longer than what the kernel writes when a file is closed.
+    c.run("sh", "-c", "for p in /root /var/lib/docker; do echo kept >$p/kept && sync -f $p; done")
+    c.run("sh", "-c", "for p in /root /var/lib/docker; do echo lost >$p/lost; seq 100000 >$p/long; done")
+    with booted.inject(Crash("c")):
+        assert c.state is State.STOPPED
+    assert c.docker.ping()
+    for place in ("/root", "/var/lib/docker"):
+        assert c.run("cat", f"{place}/kept").stdout == "kept\n"
+        for name in ("lost", "long"):
+            assert c.run("sh", "-c", f"cat {place}/{name} 2>/dev/null; true").stdout == ""
+    assert b"hi" in c.docker.containers.run("busybox", ["echo", "hi"], remove=True), "what it was made with is there"
+    c.run("sh", "-c", "rm -f /root/kept /root/lost /root/long; cd /var/lib/docker; rm -f kept lost long")
+
+
+@pytest.mark.parametrize("fault", [DiskFull("a"), DiskSlow("1m", "a"), DiskError("a"), ClockSkew(60, "a"), Crash("a")])
 def test_what_would_be_the_hosts_is_refused(broken: Lab, fault: Fault) -> None:
     before = broken["a"].run("cat", "/proc/uptime", "/proc/sys/kernel/random/boot_id").stdout.split()[-1]
     with pytest.raises(Unsupported, match="hint: "):

@@ -30,7 +30,7 @@ from pytest_machine.faults.network import (
     Reorder,
     read,
 )
-from pytest_machine.faults.network.script import UNDO, Effect, Place, render
+from pytest_machine.faults.network.script import UNDO, Effect, Place, program, render
 from pytest_machine.faults.power import Kill, Pause
 from pytest_machine.faults.resources import CpuStress, DiskFull, MemoryPressure
 from pytest_machine.topology import halves, isolate
@@ -43,6 +43,8 @@ ADDRESSES = {
     "c": {"": ["10.213.0.4"]},
 }
 HERE = Place(name="a", devices={"": "eth0", "back": "eth1"}, controller="10.213.0.1")
+PLAIN = replace(HERE, netem=False, holds=True)
+"""A kernel without netem, as many hosts of containers have it."""
 
 SCRIPTS: dict[str, tuple[Place, list[NetworkFault]]] = {
     "partition": (HERE, [Partition(["a"], ["b", "c"])]),
@@ -63,6 +65,17 @@ SCRIPTS: dict[str, tuple[Place, list[NetworkFault]]] = {
             Reorder(0.25, "a", "c"),
         ],
     ),
+    "held": (
+        PLAIN,
+        [
+            Delay(0.1, "a", "b", jitter=0.02),
+            Delay(0.05, "a", network="back"),
+            Corrupt(0.01, "a", "c"),
+            Reorder(0.25, "a", "c"),
+        ],
+    ),
+    "held-all": (PLAIN, [Delay(0.1, "a"), Corrupt(0.01, "b", "a", one_way=True), Rate("1mbit", "a", "b")]),
+    "held-by-nobody": (PLAIN, [Partition(["a"], ["b"])]),
     "stacked": (
         HERE,
         [
@@ -82,7 +95,8 @@ def rendered(here: Place, faults: list[NetworkFault]) -> str:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_scripts(name: str) -> None:
-    assert rendered(*SCRIPTS[name]) == (RENDERED / f"fault-{name}.sh").read_text("utf-8")
+    found = rendered(*SCRIPTS[name]).replace(program(), "(hold.pl)\n")
+    assert found == (RENDERED / f"fault-{name}.sh").read_text("utf-8")
 
 
 def test_what_undoes_them() -> None:

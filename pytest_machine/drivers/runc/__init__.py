@@ -20,12 +20,24 @@ from typing import ClassVar, NoReturn
 
 from pytest_machine import images, preloads
 from pytest_machine.errors import DriverError, DriverUnavailable, UsageError
-from pytest_machine.model import Address, Id, Incident, Isolation, Network, Record, Seed, Seen, State, Trouble
+from pytest_machine.model import (
+    Address,
+    DiskTrouble,
+    Id,
+    Incident,
+    Isolation,
+    Network,
+    Record,
+    Seed,
+    Seen,
+    State,
+    Trouble,
+)
 from pytest_machine.options import option
 from pytest_machine.owner import cache_dir
 from pytest_machine.waiting import NotYet, wait
 
-from . import bundle, cgroups, guest, incidents, kernel, network, preload, storage, traces
+from . import bundle, cgroups, disk, guest, incidents, kernel, network, preload, storage, traces
 from .command import installed, run
 from .life import RUNTIME, Shape, launch, process, shut
 from .places import Place, tags, write
@@ -240,6 +252,14 @@ class RuncDriver:
     def unseen(self, record: Record) -> Mapping[Trouble, str]:  # noqa: ARG002  # the same for all
         """Return what this host does not show."""
         return incidents.unseen()
+
+    def trouble_disk(self, record: Record, trouble: DiskTrouble) -> bool:
+        """Limit the machine's groups, and have this host refuse to write to the disk's file."""
+        return disk.trouble(Place(record.id), record, trouble)
+
+    def lose_unwritten(self, record: Record) -> None:
+        """Stop the disk's file system without writing what it still has in memory."""
+        disk.lose(Place(record.id), record)
 
     def _launch(self, record: Record) -> None:
         launch(

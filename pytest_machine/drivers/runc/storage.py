@@ -7,8 +7,11 @@ the lower layer of an overlay whose upper directory is the machine's.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
+import struct
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -58,9 +61,41 @@ def attach(place: Place) -> Path:
         return place.state
     place.mounted_disk.mkdir(parents=True, exist_ok=True)
     if not os.path.ismount(place.mounted_disk):
+        seal(place, sealed=False)
         # util-linux marks the loop device to vanish with its mount, so nothing is left to detach.
         run("mount", "-o", "loop,nosuid,nodev,noatime", place.disk, place.mounted_disk)
     return place.mounted_disk
+
+
+# linux/fs.h: _IOR('f', 1, long), _IOW('f', 2, long).
+_GET_FLAGS = 2 << 30 | struct.calcsize("l") << 16 | ord("f") << 8 | 1
+_SET_FLAGS = 1 << 30 | struct.calcsize("l") << 16 | ord("f") << 8 | 2
+_IMMUTABLE = 0x10
+
+
+def seal(place: Place, *, sealed: bool) -> bool:
+    """See to it that nobody can write to the machine's disk, or everybody again; return whether that is new.
+
+    Raises `OSError` where the file system of the disk's file knows no such thing.
+    """
+    import fcntl  # here, so that the driver can be imported, and say that it needs Linux, where there is none
+
+    if not place.disk.exists():
+        return False
+    descriptor = os.open(place.disk, os.O_RDONLY)
+    try:
+        flags = int.from_bytes(fcntl.ioctl(descriptor, _GET_FLAGS, bytes(8))[:4], sys.byteorder)
+        wanted = flags | _IMMUTABLE if sealed else flags & ~_IMMUTABLE
+        if wanted != flags:
+            fcntl.ioctl(descriptor, _SET_FLAGS, wanted.to_bytes(4, sys.byteorder) + bytes(4))
+    except OSError as error:
+        if sealed or error.errno != errno.ENOTTY:  # a file system without flags has none to take away
+            raise
+        return False
+    else:
+        return wanted != flags
+    finally:
+        os.close(descriptor)
 
 
 def plant(place: Place, files: Mapping[str, SeedFile], *, owner: int) -> None:
@@ -74,6 +109,9 @@ def plant(place: Place, files: Mapping[str, SeedFile], *, owner: int) -> None:
             opened.write(file.content)
             os.fchown(descriptor, owner, owner)
             os.fchmod(descriptor, file.mode)
+    if place.disk.exists():
+        # A machine that crashes at once must still be the one that was born.
+        run("sync", "--file-system", upper)
 
 
 def _make_parents(upper: Path, target: Path, owner: int) -> None:
@@ -139,6 +177,11 @@ def _tail(path: Path, size: int = 65536) -> bytes:
             return file.read()
     except FileNotFoundError:
         return b""
+    except OSError as error:
+        # What lay on a disk that is gone went with it.
+        if error.errno != errno.EIO:
+            raise
+        return b""
 
 
 def empty(place: Place) -> None:
@@ -168,7 +211,10 @@ _ASIDE = "aside-"
 
 
 def _entries(place: Place) -> list[Path]:
-    return [entry for entry in place.state.iterdir() if entry != place.tag] if place.state.exists() else []
+    if not place.state.exists():
+        return []
+    seal(place, sealed=False)
+    return [entry for entry in place.state.iterdir() if entry != place.tag]
 
 
 def _remove(paths: Iterable[Path]) -> None:

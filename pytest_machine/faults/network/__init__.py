@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Self
 
@@ -24,19 +24,25 @@ _KEY = "network"
 """What undoes all of them in a machine: one script, whichever are in force."""
 _FACT = "network"
 
+# Addresses are asked for again by each injection: a test may have given it others since.
+_ADDRESSES = "ip -o address show scope global; ip -o address show scope link"
+
 # In a network namespace of its own, which goes with it: nothing of the machine's is touched.
-_PROBE = """\
-echo "from ${SSH_CONNECTION:-}"
-ip -o address show scope global; ip -o address show scope link
-command -v nft >/dev/null || { echo no nft; exit 0; }
-try() { word=$1; shift; unshare --net -- sh -c "$*" >/dev/null 2>&1 && echo "has $word"; }
+_PROBE = f"""\
+echo "from ${{SSH_CONNECTION:-}}"
+{_ADDRESSES}
+command -v nft >/dev/null || {{ echo no nft; exit 0; }}
+try() {{ word=$1; shift; unshare --net -- sh -c "$*" >/dev/null 2>&1 && echo "has $word"; }}
 up='ip link set lo up;'
-chain='nft add table netdev t && nft add chain netdev t c "{ type filter hook egress device lo priority 0; }"'
+chain='nft add table netdev t && nft add chain netdev t c "{{ type filter hook egress device lo priority 0; }}"'
 try egress "$up $chain"
 try dup "$up $chain && nft add rule netdev t c dup to lo"
 try fwd "$up $chain && nft add rule netdev t c fwd to lo"
-try htb "$up tc qdisc add dev lo root handle 1: htb"
-try netem "$up tc qdisc add dev lo root netem delay 1ms"
+try htb "$up tc qdisc add dev lo root handle 1: htb" &&
+try netem "$up tc qdisc add dev lo root netem delay 1ms" && exit
+try holds 'perl - pytest-machine-hold "" 0:0:0:0' <<'END'
+{script.program()}table inet {script.TABLE} {{ chain held_0 {{ }}; }}
+END
 true
 """
 
@@ -51,10 +57,19 @@ class NetworkFault(Told):
     def inject(self, field: Field) -> None:
         """Put all network faults in force, this one among them; raise `UnknownMachine` for one that is not there."""
         self.check(list(field.hosts))
-        for host in field.hosts.values():
-            if host.state is State.RUNNING:
-                place(host)  # what is lacking is said before anything is done
-        _enforce(field, self._concerned(field))
+        concerned = self._concerned(field)
+        running = [host for host in concerned if host.state is State.RUNNING]
+        field.each(running, lambda host: place(host, anew=True))  # what is lacking is said before anything is done
+        _enforce(field, concerned)
+        places, shapers = _places(field)
+        machines = list(field.hosts)
+        holders = [
+            here.name
+            for here in places
+            if any(script.holding(here, effect, machines, shapers) for effect in self.effects(machines))
+        ]
+        if holders:
+            field.say(f"by a program in {_machines(holders)}: the kernel has no netem")
 
     def check(self, machines: Sequence[str]) -> None:
         """Raise `UnknownMachine` or `BadSpec` where it makes no sense among these machines."""
@@ -66,7 +81,10 @@ class NetworkFault(Told):
 
     def renew(self, field: Field, host: Host) -> None:
         """Put all in force on a machine that has booted."""
-        _enforce(field, [host])
+        place(host)
+        alike = len({each.netem for each in _places(field)[0]}) == 1
+        # Who has netem does what others would have done for it, who were not told while it was away.
+        _enforce(field, [host] if alike else list(field.hosts.values()))
 
     def _concerned(self, field: Field) -> list[Host]:
         """Return the hosts whose scripts differ by this fault."""
@@ -79,46 +97,67 @@ class NetworkFault(Told):
 
 def _enforce(field: Field, hosts: Sequence[Host]) -> None:
     """Put exactly those network faults in force that are active."""
-    names = list(field.hosts)
-    effects = [effect for fault in field.active if isinstance(fault, NetworkFault) for effect in fault.effects(names)]
+    machines = list(field.hosts)
+    active = [fault for fault in field.active if isinstance(fault, NetworkFault)]
+    effects = [effect for fault in active for effect in fault.effects(machines)]
+    running = [host for host in hosts if host.state is State.RUNNING]
+    field.each(running, place)
+    places, shapers = _places(field)
+    addresses = _addresses(field, effects, places)
 
     def work(host: Host) -> None:
-        if host.state is not State.RUNNING:
-            return  # nothing of it passes anyhow, and once it has booted it is told
         here = place(host)
-        _check(here, effects)
-        rendered = script.render(here, effects, _addresses(field, effects))
+        _check(here, effects, machines, shapers)
+        rendered = script.render(here, effects, addresses, shapers=shapers)
         if rendered:
             host.upset(rendered, undo=script.UNDO, key=_KEY)
         else:
             host.settle(_KEY)
 
-    field.each(hosts, work)
+    # Through one that does not run nothing passes anyhow, and once it has booted it is told.
+    field.each(running, work)
 
 
-def place(host: Host) -> Place:
-    """Return what a host says of its network and kernel; asked once after each boot and change of its networks."""
+def place(host: Host, *, anew: bool = False) -> Place:
+    """Return what a host says of its network and kernel; asked once after each boot and change of its networks.
+
+    With `anew`, its addresses are asked for once more.
+    """
     addresses = dict(host.addresses)
     known = host.facts.get(_FACT)
     if isinstance(known, tuple) and known[0] == addresses:
         found: Place = known[1]
-        return found
-    said = host.shell(_PROBE).stdout
-    if "\nno nft\n" in said:
-        raise Unsupported(
-            f"The machine '{host.name}' lacks the program 'nft', which cuts networks.",
-            hint="install it there: machine.run('apt-get', 'install', '-y', 'nftables')",
-        )
-    found = read(host.name, said, addresses)
+        if not anew:
+            return found
+        on = _interfaces(host.shell(_ADDRESSES).stdout, addresses)
+        found = replace(found, devices=on[0], addresses=on[1])
+    else:
+        said = host.shell(_PROBE).stdout
+        if "\nno nft\n" in said:
+            raise Unsupported(
+                f"The machine '{host.name}' lacks the program 'nft', which cuts networks.",
+                hint="install it there: machine.run('apt-get', 'install', '-y', 'nftables')",
+            )
+        found = read(host.name, said, addresses)
     host.facts[_FACT] = (addresses, found)
     return found
 
 
+def _places(field: Field) -> tuple[list[Place], frozenset[str]]:
+    """Return what is known of all that run, and the names of those whose kernel has netem.
+
+    Those of which nothing is known are taken to be like the others, if those are alike.
+    """
+    known = {name: host.facts.get(_FACT) for name, host in field.hosts.items()}
+    places = [each[1] for each in known.values() if isinstance(each, tuple)]
+    if all(here.netem for here in places):
+        return places, frozenset(known)
+    return places, frozenset(here.name for here in places if here.netem)
+
+
 def read(name: str, said: str, addresses: dict[str, str]) -> Place:
     """Return what the probe's output says."""
-    devices: dict[str, str] = {}
-    for device, address in re.findall(r"^\d+: (\S+)\s+inet6? (\S+?)/", said, re.MULTILINE):
-        devices |= {network: device for network, ip in addresses.items() if ip == address}
+    devices, all_addresses = _interfaces(said, addresses)
     words = set(re.findall(r"^has (\w+)$", said, re.MULTILINE))
     client = re.search(r"^from (\S+) \S+ \S+ (\d+)$", said, re.MULTILINE)
     return Place(
@@ -131,36 +170,50 @@ def read(name: str, said: str, addresses: dict[str, str]) -> Place:
         egress="egress" in words,
         duplicates="dup" in words,
         silent="fwd" in words,
+        holds="holds" in words,
+        addresses=all_addresses,
     )
 
 
-def _addresses(field: Field, effects: Iterable[Effect]) -> script.Addresses:
-    if not any(True for _ in effects):
+def _interfaces(said: str, addresses: Mapping[str, str]) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Return each network's interface, and all addresses of that."""
+    pairs = re.findall(r"^\d+: (\S+)\s+inet6? ([^\s/]+)", said, re.MULTILINE)
+    devices = {network: device for device, ip in pairs for network, known in addresses.items() if ip == known}
+    return devices, {network: [ip for on, ip in pairs if on == device] for network, device in devices.items()}
+
+
+def _machines(found: Sequence[str]) -> str:
+    return f"the machine{'s' if len(found) > 1 else ''} {names(found)}"
+
+
+def _addresses(field: Field, effects: Sequence[Effect], places: Iterable[Place]) -> script.Addresses:
+    """Return what each machine is known by: what its driver says, and what else its interfaces have."""
+    if not effects:
         return {}
+    more = {here.name: here.addresses for here in places}
     return {
-        name: {network: [ip] for network, ip in host.addresses.items()}
-        for name, host in field.hosts.items()
-        if host.state is not State.ABSENT
+        name: {network: list(dict.fromkeys([ip, *more.get(name, {}).get(network, ())])) for network, ip in known}
+        for name, known in ((name, host.addresses.items()) for name, host in field.hosts.items())
+        if field.hosts[name].state is not State.ABSENT
     }
 
 
-def _check(here: Place, effects: Iterable[Effect]) -> None:
+def _check(here: Place, effects: Iterable[Effect], machines: Sequence[str], shapers: Collection[str]) -> None:
     """Raise `Unsupported` where this machine's kernel cannot do what is asked of it."""
     for effect in effects:
-        if effect.sender not in ("", here.name):
-            continue
-        lacking = [word for word in ("delay", "jitter", "corrupt", "reorder") if getattr(effect, word)]
-        if here.netem:
-            lacking = []
-        if effect.duplicate and not (here.netem or here.duplicates):
+        lacking = []
+        if not here.holds and script.holding(here, effect, machines, shapers):
+            lacking += [word for word in ("delay", "jitter", "corrupt", "reorder") if getattr(effect, word)]
+        sends = effect.sender in ("", here.name)
+        if sends and effect.duplicate and not (here.netem or here.duplicates):
             lacking.append("duplicate")
-        if effect.rate and not here.htb:
+        if sends and effect.rate and not here.htb:
             lacking.append("rate")
         if lacking:
             raise Unsupported(
                 f"The kernel of the machine '{here.name}' cannot {_VERBS[lacking[0]]} packets.",
                 facts={
-                    "what it lacks": _PARTS.get(lacking[0], "netem"),
+                    "what it lacks": _PARTS.get(lacking[0], "netem, and NFQUEUE or perl"),
                     "what it needs no part for": "Partition, Loss",
                 },
                 hint="sudo modprobe sch_netem sch_htb on the machine's host, or a driver with kernels of their own",
@@ -338,7 +391,10 @@ class Duplicate(_Impaired):
 
 
 class Delay(_Impaired):
-    """Packets arrive late: ``Delay(0.1, "a", "b", jitter=0.02)``, in seconds, on either way. By netem."""
+    """Packets arrive late: ``Delay(0.1, "a", "b", jitter=0.02)``, in seconds, on either way.
+
+    By netem; where the kernel has none, by a program in the machine that gets the packets: a millisecond more or less.
+    """
 
     def __init__(
         self,
@@ -362,7 +418,10 @@ class Delay(_Impaired):
 
 
 class Corrupt(_Impaired):
-    """Packets arrive with a wrong bit: ``Corrupt(0.1, "a", "b")``; most are thrown away for it. By netem."""
+    """Packets arrive with a wrong bit: ``Corrupt(0.1, "a", "b")``; most are thrown away for it.
+
+    By netem, else by a program in the machine that gets the packets.
+    """
 
     def __init__(
         self, chance_: float = 0.1, *between: object, one_way: bool = False, network: str | None = None
@@ -380,7 +439,10 @@ class Corrupt(_Impaired):
 
 
 class Reorder(_Impaired):
-    """Packets overtake others: ``Reorder(0.25, "a", "b")``, a quarter at once, the others after `delay`. By netem."""
+    """Packets overtake others: ``Reorder(0.25, "a", "b")``, a quarter at once, the others after `delay`.
+
+    By netem, else by a program in the machine that gets the packets.
+    """
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 All faults in force at a machine are rendered into one script, which replaces what was there in one transaction: so they
 stack, and end in any order. It touches a table `pytest_machine` of nft in two families and, for what delays, one qdisc
-on each interface, by its handle; nothing else, and what undoes it is one fixed script.
+on each interface, by its handle, or one process of ours; nothing else, and what undoes it is one fixed script.
 
 Packets are met at the edge of the machine: what leaves, at the interface's egress, behind every translation of Docker's
 and VXLAN; what arrives, before connection tracking. So containers' packets are met like the machine's own, and no
@@ -12,13 +12,16 @@ connection that is established gets by. Who controls the machine (SSH, Docker) i
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 
 TABLE = "pytest_machine"
 HANDLE = "7074"  # "pt": hexadecimal, as tc's handles are
 # Behind the kernel's putting fragments together (-400), before its tracking of connections (-200).
 _BEFORE_TRACKING = -350
+# What is lost there need not be held back.
+_HOLDING = _BEFORE_TRACKING + 1
 # What a class of HTB gets that is there for what hangs below it, not for its rate.
 _FREELY = "100gbit"
 _PORTED = "{ tcp, udp, sctp }"
@@ -26,6 +29,11 @@ _PORTED = "{ tcp, udp, sctp }"
 _QUEUE = 100_000
 # Marks a packet that was sent twice, so that its copy is not.
 _TWICE = "0x70740000"
+# Marks what the program sends itself.
+_AGAIN = "0x70740001"
+_ECHO = {"ip": "icmp type echo-reply", "ip6": "icmpv6 type echo-reply"}
+_HELD = "/run/pytest-machine-hold"
+"""Where the pid of the program is that holds packets back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +63,12 @@ class Effect:
     @property
     def queues(self) -> bool:
         """Whether it takes a queue, of tc."""
-        return bool(self.corrupt or self.reorder or self.delay or self.jitter or self.rate)
+        return self.holds or bool(self.rate)
+
+    @property
+    def holds(self) -> bool:
+        """Whether packets come late, out of order or wrong: by netem, or held back by a program of ours."""
+        return bool(self.corrupt or self.reorder or self.delay or self.jitter)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +89,10 @@ class Place:
     """Whether nft can send a packet twice."""
     silent: bool = True
     """Whether nft can send a packet elsewhere, so that its sender believes it gone."""
+    holds: bool = False
+    """Whether a program of ours can hold packets back; asked for where there is no netem."""
+    addresses: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Network → all addresses of its interface."""
 
     @property
     def lose(self) -> str:
@@ -89,6 +106,17 @@ class Place:
 Addresses = Mapping[str, Mapping[str, Sequence[str]]]
 """Machine → network → its addresses there."""
 
+_LET_GO = f"""\
+if [ -e {_HELD} ]; then
+  pid=$(cat {_HELD}) i=0
+  while grep -qs pytest-machine-hold "/proc/$pid/cmdline"; do
+    if [ $i -lt 100 ]; then kill -TERM "$pid"; else kill -KILL "$pid"; fi 2>/dev/null || true
+    i=$((i + 1)); sleep 0.01
+  done
+  rm -f {_HELD}
+fi
+"""
+
 UNDO = f"""\
 nft delete table inet {TABLE} 2>/dev/null
 nft delete table netdev {TABLE} 2>/dev/null
@@ -97,20 +125,48 @@ for path in /sys/class/net/*; do
   "qdisc htb {HANDLE}: "*) tc qdisc delete dev "${{path##*/}}" root ;;
   esac
 done
-true
+{_LET_GO}true
 """
 """Undoes whatever was rendered here; where nothing is: nothing happens."""
 
 
-def render(here: Place, effects: Iterable[Effect], addresses: Addresses) -> str:
-    """Return the script that puts these effects in force at a machine, and none but these; empty: there are none."""
+def render(
+    here: Place, effects: Iterable[Effect], addresses: Addresses, *, shapers: Collection[str] | None = None
+) -> str:
+    """Return the script that puts these effects in force at a machine, and none but these; empty: there are none.
+
+    `shapers` are the machines whose kernel has netem: nobody else holds back what they send. None: all are as here.
+    """
     known = list(effects)
-    rules = _Rules(here, known, addresses)
-    arriving, leaving, tc = rules.arriving(), rules.leaving(), rules.queues()
-    if not (arriving or leaving or tc):
+    if shapers is None:
+        shapers = [here.name, *addresses] if here.netem else []
+    rules = _Rules(here, known, addresses, shapers)
+    arriving, leaving, tc, held = rules.arriving(), rules.leaving(), rules.queues(), rules.held()
+    if not (arriving or leaving or tc or held):
         return ""
     # Queues first: a packet that is told its class before there is one passes all the same.
-    return f"set -e\n{_qdiscs(here, tc)}nft -f - <<'END'\n{rules.tables(arriving, leaving)}END\n"
+    begin, tables = f"set -e\n{_qdiscs(here, tc)}", rules.tables(arriving, leaving, held)
+    if not held:
+        return f"{begin}nft -f - <<'END'\n{tables}END\n{_LET_GO if here.holds else ''}"
+    words = " ".join(each.words() for each in held)
+    return f"{begin}perl - pytest-machine-hold {_HELD} {words} <<'END'\n{program()}{tables}END\n"
+
+
+def program() -> str:
+    """Return the program that holds packets back, up to where nft's script follows."""
+    return resources.files(__package__).joinpath("hold.pl").read_text("utf-8")
+
+
+def holding(here: Place, effect: Effect, machines: Iterable[str], shapers: Collection[str]) -> bool:
+    """Return whether this machine has to hold packets back for an effect."""
+    if not effect.holds:
+        return False
+    if effect.sender in ("", here.name) and effect.receiver != here.name and not here.netem:
+        return True  # its answers to pings
+    if effect.receiver not in ("", here.name) or effect.sender == here.name:
+        return False
+    others = [effect.sender] if effect.sender else [name for name in machines if name != here.name]
+    return any(name not in shapers for name in others) or not (effect.sender or here.netem)
 
 
 def _qdiscs(here: Place, lines: Sequence[str]) -> str:
@@ -122,14 +178,34 @@ def _qdiscs(here: Place, lines: Sequence[str]) -> str:
     return "\n".join([*clear, *lines, ""])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """A class of packets that are held back: by what, and what is one of them."""
+
+    effects: tuple[Effect, ...]
+    sent: bool
+    """Whether it is what this machine sends, not what comes to it."""
+    others: tuple[str, ...] = ()
+    """The other end's addresses; none: those outside of the lab."""
+    again: bool = False
+    """Answers to pings, which the program sends itself: the kernel has few to spare, for all of its namespaces."""
+
+    def words(self) -> str:
+        """Return what the program is told to do to it: seconds, seconds, two chances, and who sends it."""
+        delay, jitter = sum(e.delay for e in self.effects), sum(e.jitter for e in self.effects)
+        corrupt, reorder = _either(e.corrupt for e in self.effects), _either(e.reorder for e in self.effects)
+        return f"{delay:g}:{jitter:g}:{corrupt:g}:{reorder:g}:{self.again:d}"
+
+
 class _Rules:
-    def __init__(self, here: Place, effects: Sequence[Effect], addresses: Addresses) -> None:
+    def __init__(self, here: Place, effects: Sequence[Effect], addresses: Addresses, shapers: Collection[str]) -> None:
         self._here = here
         self._effects = effects
         self._addresses = addresses
+        self._shapers = shapers
         self._classes = self._classify()
 
-    def tables(self, arriving: Sequence[str], leaving: Sequence[str]) -> str:
+    def tables(self, arriving: Sequence[str], leaving: Sequence[str], held: Sequence[_Held]) -> str:
         """Return nft's script: both tables replaced, in one transaction."""
         text = f"table inet {TABLE}\ndelete table inet {TABLE}\n"
         if self._here.egress:
@@ -144,6 +220,7 @@ class _Rules:
         elif leaving:
             # The sender is told of it (EPERM), which a network would not do; better than nothing on an old kernel.
             chains.append(_chain("leaving", "postrouting priority 300", leaving))
+        chains += self._holding(held)
         if chains:
             text += f"table inet {TABLE} {{\n{''.join(chains)}}}\n"
         return text
@@ -207,13 +284,18 @@ class _Rules:
         """Return what matches the packets of who controls the machine, and its neighbours' discovery."""
         if not self._here.controller:
             return []
+        arp = side == "sport" and self._here.egress and ":" not in self._here.controller
+        return [*(["ether type arp"] if arp else []), *self._control(side)]
+
+    def _control(self, side: str) -> list[str]:
+        """Return the same, where only packets of the internet protocol are looked at."""
+        if not self._here.controller:
+            return []
         family = "ip6" if ":" in self._here.controller else "ip"
         address = "daddr" if side == "sport" else "saddr"
         ports = ", ".join(map(str, self._here.control_ports))
         control = f"{family} {address} {self._here.controller} tcp {side} {{ {ports} }}"
-        if family == "ip6":
-            return ["icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }", control]
-        return ["ether type arp", control] if side == "sport" and self._here.egress else [control]
+        return ["icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }", control] if family == "ip6" else [control]
 
     def _addresses_of(self, machine: str, network: str | None) -> list[str]:
         places = self._addresses.get(machine, {})
@@ -239,7 +321,9 @@ class _Rules:
         return found
 
     def _queued(self, effect: Effect) -> bool:
-        return effect.queues or (effect.duplicate > 0 and self._here.netem)
+        if not self._here.netem:
+            return effect.rate > 0
+        return effect.queues or effect.duplicate > 0
 
     def _marks(self) -> list[str]:
         """Return the rules that tell each packet its class: for everybody first, then for who is met otherwise."""
@@ -252,6 +336,77 @@ class _Rules:
             for family, some in _families(listed):
                 found.append(f"{family} daddr {{ {', '.join(some)} }} meta priority set {HANDLE}:{number:x}")
         return found
+
+    # What is held back by a program: on arrival, and what goes out of the lab, which nobody there would hold.
+
+    def held(self) -> list[_Held]:
+        """Return the classes of what is held back."""
+        here, mine = self._here, [e for e in self._effects if e.holds]
+        come: dict[tuple[Effect, ...], list[str]] = {}
+        go: dict[tuple[Effect, ...], list[str]] = {}
+        for machine, places in self._addresses.items():
+            if machine == here.name:
+                continue
+            for network, listed in places.items():
+                met = [e for e in mine if e.network in (None, network)]
+                ways = [(come, machine, here.name, machine in self._shapers), (go, here.name, machine, here.netem)]
+                for found, sender, receiver, elsewhere in ways:
+                    both = tuple(e for e in met if e.sender in ("", sender) and e.receiver in ("", receiver))
+                    if both and not elsewhere:
+                        found.setdefault(both, []).extend(listed)
+        classes = [_Held(effects=effects, sent=False, others=tuple(listed)) for effects, listed in come.items()]
+        classes += [_Held(effects=e, sent=True, others=tuple(listed), again=True) for e, listed in go.items()]
+        everywhere = [e for e in mine if e.network is None and not here.netem]
+        if inwards := tuple(e for e in everywhere if e.receiver == here.name and not e.sender):
+            classes.append(_Held(effects=inwards, sent=False))
+        if outwards := tuple(e for e in everywhere if e.sender == here.name and not e.receiver):
+            classes += [_Held(effects=outwards, sent=True, again=True), _Held(effects=outwards, sent=True)]
+        return classes
+
+    def _holding(self, held: Sequence[_Held]) -> list[str]:
+        """Return the chains that tell what is held back its class; the program fills the classes' own."""
+        found = [f"  chain held_{number} {{\n  }}\n" for number in range(len(held))]
+        came: list[str] = []
+        sent = [f"meta mark {_AGAIN} accept"] if any(each.again for each in held) else []
+        routed: list[str] = []
+        for number, each in enumerate(held):
+            goto = f"goto held_{number}"
+            for family, listed in _families(each.others):
+                there = f"{{ {', '.join(listed)} }}"
+                if each.sent:
+                    sent.append(f"{family} daddr {there} {_ECHO[family]} {goto}")
+                else:
+                    came += [f"{family} saddr {there} {_ECHO[family]} accept", f"{family} saddr {there} {goto}"]
+            if each.others:
+                continue
+            if not each.sent:
+                came += [*self._within("saddr", "dport"), f"iifname {self._devices} {goto}"]
+            elif each.again:
+                sent += self._within("daddr", "sport")
+                sent += [f"oifname {self._devices} {echo} {goto}" for echo in _ECHO.values()]
+            else:
+                sent.append(f"oifname {self._devices} {goto}")
+                routed += [f"iifname {self._devices} accept", *self._within("daddr", "sport")]
+                routed.append(f"fib daddr oifname {self._devices} {goto}")
+        for name, hook, rules in (
+            ("came", "prerouting", came),
+            ("routed", "prerouting", routed),
+            ("sent", "output", sent),
+        ):
+            if rules:
+                found.append(_chain(name, f"{hook} priority {_HOLDING}", rules))
+        return found
+
+    def _within(self, side: str, port: str) -> list[str]:
+        """Return the rules that let pass what is the lab's own, and who controls the machine."""
+        among = _families(ip for name in self._addresses for ip in self._addresses_of(name, None))
+        found = [f"{family} {side} {{ {', '.join(listed)} }} accept" for family, listed in among]
+        return found + [f"{rule} accept" for rule in self._control(port)]
+
+    @property
+    def _devices(self) -> str:
+        quoted = [f'"{device}"' for device in sorted(set(self._here.devices.values()))]
+        return f"{{ {', '.join(quoted)} }}"
 
     def queues(self) -> list[str]:
         """Return tc's commands: HTB on each interface, below it what all share, below that a class for each set."""
