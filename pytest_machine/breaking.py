@@ -72,7 +72,9 @@ class Injection:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
+        if error is not None:
+            self._breaking.failing(error)
         self.heal()
 
     @property
@@ -97,12 +99,32 @@ class Breaking:
         """Machines that something was done to from within."""
         self.witness: Callable[[Injection], None] | None = None
         """Called with each that is over."""
+        self._failed: tuple[BaseException, list[Injection]] | None = None
         self._lock = threading.RLock()
 
     @property
     def injections(self) -> list[Injection]:
         """What is in force, in the order in which it was injected."""
         return list(self._injections)
+
+    def failing(self, error: BaseException) -> None:
+        """Note what is in force when something fails, before it is healed for that; of one error, the first time."""
+        if self._failed is None or self._failed[0] is not error:
+            self._failed = (error, self.injections)
+
+    def at_failure(self, error: BaseException | None) -> list[Injection]:
+        """Return what was in force when that was raised, or what led to it; nothing was noted: what is in force now.
+
+        Asked once: then it is forgotten, and with it the error and all that its traceback holds.
+        """
+        (noted, injections), self._failed = self._failed or (None, []), None
+        known: set[int] = set()
+        while error is not None and id(error) not in known:
+            if error is noted:
+                return injections
+            known.add(id(error))
+            error = error.__cause__ or error.__context__
+        return self.injections
 
     def inject(self, fault: Fault | type[Fault]) -> Injection:
         """Let something go wrong; in force when this returns."""

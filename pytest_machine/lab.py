@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Self, TypeVar
 
 from . import birth
@@ -307,6 +309,29 @@ class Lab:
     def faults(self) -> list[Injection]:
         """What is in force, in the order in which it was injected."""
         return self._breaking.injections
+
+    def note_failure(self, error: BaseException) -> None:
+        """Note what is in force while an error passes by, before it is healed; pytest's report draws it."""
+        self._breaking.failing(error)
+
+    def faults_at(self, error: BaseException | None) -> list[Injection]:
+        """Return what was in force when that error was raised, if it was noted, and what is in force now otherwise.
+
+        Forgotten when it is asked for.
+        """
+        return self._breaking.at_failure(error)
+
+    def draw(self, path: str | os.PathLike[str], *, title: str = "") -> Path:
+        """Write a drawing (SVG) of the machines, their networks and the faults in force; return its path.
+
+        What is cut is drawn cut. Missing directories are made. Raises `OSError` where it cannot be written.
+        """
+        from . import drawing, sketch
+
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(drawing.svg(sketch.scene(self, title=title or self.name)), "utf-8")
+        return target
 
     # What a test asks of it.
 

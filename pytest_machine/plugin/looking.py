@@ -24,9 +24,11 @@ from pytest_machine.model import Incident
 from . import used
 from .artifacts import Artifacts, place
 from .journal import Journal
+from .pictures import Pictures
 from .settings import Settings
 
 if TYPE_CHECKING:
+    from pytest_machine.lab import Lab
     from pytest_machine.machine import Machine
 
     from .evidence import Evidence
@@ -49,12 +51,13 @@ class Looking:
         self._test = ""
         self._unborn: list[tuple[str, Evidence]] = []  # what to call the try, what was seen of it
         self.artifacts = Artifacts(config, settings.artifacts)
+        self._pictures = Pictures(journal, self.artifacts, for_page=settings.timeline is not None)
 
     # What the fixtures tell.
 
-    def leased(self, node: Node, machines: Sequence[Machine], asked: Sequence[Asked]) -> None:
-        """Note that a test or a scope has machines, and what it wants of them in the end."""
-        used.note(node, machines, asked)
+    def leased(self, node: Node, machines: Sequence[Machine], asked: Sequence[Asked], lab: Lab) -> None:
+        """Note that a test or a scope has machines of a lab, and what it wants of them in the end."""
+        used.note(node, machines, asked, lab)
         for machine in machines:
             engine_version(machine)  # a test may leave no engine to ask
         for machine, one in zip(machines, asked, strict=True):
@@ -106,7 +109,11 @@ class Looking:
             if self._settings.keep == "failed":
                 for use in uses:
                     kept.keep(use.machine.record, f"{item.nodeid} failed")
+            error = call.excinfo.value if call.excinfo is not None else None
+            report.sections += self._pictures.failed(item, uses, error)
             self._show(item, report, [use.machine for use in uses])
+        elif call.when == "call" and report.passed:
+            self._pictures.passed(item, uses)
         elif report.skipped:
             item.stash[_OUTCOME] = "skipped"
         return report
