@@ -18,6 +18,7 @@ from typing import Self, TypeVar
 
 from . import birth
 from .breaking import Breaking, Injection
+from .capture import LIMIT, Captures
 from .disturbance import Disturbance
 from .driver import Driver, SupportsNetworks
 from .errand import Errand
@@ -350,6 +351,43 @@ class Lab:
         the first that both are on.
         """
         return reachable(self._one(here), self._one(there), port=port, network=network, timeout=timeout)
+
+    def capture(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        network: str | None = None,
+        only: str = "",
+        limit: int = LIMIT,
+    ) -> Captures:
+        """Capture packets of all machines for as long as a block lasts: ``with lab.capture(tmp_path): ...``.
+
+        Of those that sit on `network`, or of all on the first network of each. A file for each machine,
+        ``NAME.pcap``; see `Machine.capture`, which says what is raised, too. Then nothing is captured.
+        """
+        chosen = [machine for machine in self.machines if network is None or network in machine.networks]
+        if network is not None and not chosen:
+            raise BadSpec(
+                f"No machine of this lab is on a network '{network}'.",
+                facts={"networks": names(self._networks)},
+                hint=f"@pytest.mark.machine('web', networks=['{network}'])",
+            )
+        found = Captures()
+        errands = [
+            Errand(functools.partial(each.capture, Path(directory) / f"{each.name}.pcap", network=network, only=only,
+                                     limit=limit))
+            for each in chosen
+        ]  # fmt: skip
+        errors: list[BaseException] = []
+        for errand in errands:
+            try:
+                found.append(errand.result())
+            except BaseException as error:  # noqa: BLE001  # raised below, when all have ended
+                errors.append(error)
+        if errors:
+            found.close()
+            raise errors[0]
+        return found
 
     def wait_until(self, check: Callable[[], T], what: str = "", *, timeout: float = 60.0, every: float = 0.1) -> T:
         """Call `check` until it returns something true, and return that; raises `WaitTimeout` with what was last seen.

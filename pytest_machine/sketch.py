@@ -153,9 +153,8 @@ def label(effect: Effect) -> str:
     said = []
     if effect.delay or effect.jitter:
         said.append(f"delay {_time(effect.delay)}" + (f" ± {_time(effect.jitter)}" if effect.jitter else ""))
-    for word in ("loss", "duplicate", "corrupt", "reorder"):
-        if chance := getattr(effect, word):
-            said.append(f"{word} {100 * chance:.3g} %")
+    chances = {word: getattr(effect, word) for word in ("loss", "duplicate", "corrupt", "reorder")}
+    said += [f"{word} {100 * chance:.3g} %" for word, chance in chances.items() if chance]
     if effect.rate:
         said.append(f"rate {_speed(effect.rate)}")
     return ", ".join(said)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .scene import CUT, Scene
 from .grouping import Track, tracks
+from .scene import CUT, Scene
 
 
 def told(scene: Scene) -> str:
@@ -16,9 +16,8 @@ def told(scene: Scene) -> str:
 
 
 def _wrong(scene: Scene) -> list[str]:
-    found = []
-    for track in sorted(tracks(scene), key=lambda track: track.kind != CUT):
-        found.append(f"{arrow(track)}: {', '.join(track.words)}")
+    cuts_first = sorted(tracks(scene), key=lambda track: track.kind != CUT)
+    found = [f"{arrow(track)}: {', '.join(track.words)}" for track in cuts_first]
     for box in scene.machines:
         found += [f"{box.name}: {said}" for said in (*([box.state] if box.state != "running" else []), *box.notes)]
     found += [f"in force: {fault}" for fault in scene.faults]

@@ -38,7 +38,7 @@ _LIGHT = {
     "blue": "#2f62c4", "green": "#23774f", "violet": "#8245b5", "ochre": "#8f6400", "teal": "#0e7484",
 }  # fmt: skip
 _DARK = {
-    "paper": "#161a21", "stripe": "#1e232c", "sheet": "#222833", "ink": "#e8eaee", "soft": "#a8b1c0", "line": "#687388",
+    "paper": "#1a1e26", "stripe": "#21262f", "sheet": "#272d38", "ink": "#e8eaee", "soft": "#a8b1c0", "line": "#687388",
     "cut": "#ff7b76", "impaired": "#e8b64c", "link": "#b4bdcc",
     "blue": "#7ba6f7", "green": "#5cc492", "violet": "#c193ec", "ochre": "#d6b04a", "teal": "#52c1d1",
 }  # fmt: skip
@@ -216,9 +216,9 @@ class _Drawing:
     def _draw_drop(self, row: _Row, x: float, columns: Sequence[_Column]) -> None:
         on = [column.at(row.box.name) for column in columns if row.box.name in itertools.chain(*column.lanes)]
         end = max(on, default=x)
-        self._sheet.add(_line(x, row.middle, end, row.middle, "line", 1.5))
+        self._sheet.add(_line(x, row.middle, end, row.middle, "line", width=1.5))
         if self._shown and end < self._right:
-            self._sheet.add(_line(end, row.middle, self._right, row.middle, "line", 1, dash="1 5"))
+            self._sheet.add(_line(end, row.middle, self._right, row.middle, "line", width=1, dash="1 5"))
 
     def _draw_box(self, row: _Row, x: float, width: float) -> None:
         box, sheet = row.box, self._sheet
@@ -254,13 +254,13 @@ class _Drawing:
             x = column.at(part[0])
             begin = start if number == 0 and x == column.x else min(ys) - 9
             dash = "6 4" if column.bus.own else ""
-            sheet.add(_line(x, begin, x, max(ys) if whole else max(ys) + 9, colour, 4, dash=dash))
+            sheet.add(_line(x, begin, x, max(ys) if whole else max(ys) + 9, colour, width=4, dash=dash))
         below: dict[float, float] = {}
         for part in sorted(column.lanes, key=lambda part: self._rows[part[0]].top):
             x, first = column.at(part[0]), self._rows[part[0]]
             if x in below or x != column.x:
                 end = first.middle - 9
-                sheet.add(_line(x, below.get(x, start), x, end, "cut", 1.5, dash="3 3"))
+                sheet.add(_line(x, below.get(x, start), x, end, "cut", width=1.5, dash="3 3"))
                 # Between two rows, so that it lies on no other line; the first has none before it.
                 self._draw_cross(x, max(first.top - 5, start + 12))
             below[x] = self._rows[part[-1]].middle + 9
@@ -294,9 +294,9 @@ class _Drawing:
         for at, ys, end in ((left, ones, a), (right, others, b)):
             low, high = min(*ys, end), max(*ys, end)
             if low < high:
-                sheet.add(_line(at, low, at, high, colour, 2.5))
+                sheet.add(_line(at, low, at, high, colour, width=2.5))
         dash = "4 3" if colour == CUT else ""
-        sheet.add(_line(left, a, right, b, colour, 2, dash=dash))
+        sheet.add(_line(left, a, right, b, colour, width=2, dash=dash))
         for at, ys in ((left, ones), (right, others)):
             for y in ys:
                 sheet.add(_circle(at, y, 5, colour))
@@ -358,7 +358,7 @@ def _rect(x: float, y: float, width: float, height: float, colour: str) -> str:
     )
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float, *, dash: str = "") -> str:
+def _line(x1: float, y1: float, x2: float, y2: float, colour: str, *, width: float, dash: str = "") -> str:
     dashed = f' stroke-dasharray="{dash}"' if dash else ""
     return (
         f'<path class="s-{colour}" stroke="{_LIGHT[colour]}" stroke-width="{_n(width)}"{dashed} fill="none" '
@@ -393,5 +393,3 @@ def _escape(text: str) -> str:
     """Return a text as XML has it; what XML can have in no way (control characters, halves of pairs) is `�`."""
     clean = re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
     return clean.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
-
-

@@ -82,4 +82,6 @@ def _labs(uses: Iterable[Use]) -> list[Lab]:
 def _without_addresses(scene: Scene) -> Scene:
     """Return the scene without what differs between two labs that are alike."""
     boxes = (replace(box, address="", places=dict.fromkeys(box.places, ())) for box in scene.machines)
-    return replace(scene, title="", machines=tuple(boxes), networks=tuple(replace(b, subnets=()) for b in scene.networks))
+    return replace(
+        scene, title="", machines=tuple(boxes), networks=tuple(replace(b, subnets=()) for b in scene.networks)
+    )
