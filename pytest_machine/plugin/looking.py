@@ -24,6 +24,7 @@ from pytest_machine.model import Incident
 from . import used
 from .artifacts import Artifacts, place
 from .journal import Journal
+from .packets import Packets
 from .pictures import Pictures
 from .settings import Settings
 
@@ -51,6 +52,7 @@ class Looking:
         self._test = ""
         self._unborn: list[tuple[str, Evidence]] = []  # what to call the try, what was seen of it
         self.artifacts = Artifacts(config, settings.artifacts)
+        self.packets = Packets(config, settings.pcap, self.artifacts)
         self._pictures = Pictures(journal, self.artifacts, for_page=settings.timeline is not None)
 
     # What the fixtures tell.
@@ -66,6 +68,8 @@ class Looking:
             if one.logs:
                 # Behind it, so before it: the machine goes by a finalizer that was added earlier.
                 node.addfinalizer(functools.partial(self._bring_home, node, machine, one.logs))
+        if self._test:
+            self.packets.begin(machines)
 
     def could_not_be_made(self, evidence: Evidence, why: str) -> None:
         """Take what was seen of a machine that is gone now; the report of the test gets it if that fails for it."""
@@ -87,10 +91,24 @@ class Looking:
         finally:
             self._test = ""
             outcome = item.stash.get(_OUTCOME, "passed")
+            # Here too when Ctrl-C ended it: before anybody tears down what it had.
+            self.packets.settle(item.nodeid, failed=outcome == "failed" or item.stash.get(_TORN, False))
             detail = {"outcome": outcome, "run": f"{begun:.6f}"}
             for use in used.of(item):
                 since = max(begun, use.since)
                 self._journal.note("test", use.machine.record, since, text=item.nodeid, detail=detail)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Capture packets of the machines that wider scopes have by now."""
+        self.packets.begin(use.machine for use in used.of(item))
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self) -> Generator[None, object, object]:
+        """End the captures, before the machines go or somebody else has them."""
+        self.packets.stop()
+        return (yield)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -99,6 +117,7 @@ class Looking:
         """Put all that can be seen into the report of a test that failed, and let it fail for what it named."""
         report = yield
         if call.when == "teardown":
+            item.stash[_TORN] = report.failed
             return report
         uses = used.of(item)
         if call.when == "call" or report.failed:
@@ -111,6 +130,7 @@ class Looking:
                     kept.keep(use.machine.record, f"{item.nodeid} failed")
             error = call.excinfo.value if call.excinfo is not None else None
             report.sections += self._pictures.failed(item, uses, error)
+            report.sections += self.packets.sections(item.nodeid)
             self._show(item, report, [use.machine for use in uses])
         elif call.when == "call" and report.passed:
             self._pictures.passed(item, uses)
@@ -186,6 +206,7 @@ class Looking:
 
 
 _OUTCOME = pytest.StashKey[str]()
+_TORN = pytest.StashKey[bool]()  # whether its teardown failed
 _SEEN = "incidents.txt"
 
 

@@ -137,7 +137,8 @@ def _row(life: Sequence[Event], start: float, span: float, step: float) -> str:
         for event in lane:
             title = f"{event.text}: in force for {_seconds(event.seconds)}"
             place = f"{_at(event.begun, event.ended, start, span)};--lane:{number}"
-            bars += _bar("fault", event.text, title, place)
+            # What is too short for a word has none: the title and the table say it.
+            bars += _bar("fault", event.text if event.seconds > span / 20 else "", title, place)
     return (
         f'<div class="row"><div class="who" title="{escape(first.machine)}"><strong>{escape(first.name)}</strong>'
         f"{badge}<small>{escape(what)}</small></div>"
