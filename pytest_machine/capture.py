@@ -54,11 +54,15 @@ device=$where
 ours=
 [ -z "$client" ] || ours="not (tcp and host $client and (port $ssh or port $port))"
 [ -z "$only" ] || ours="($only)${ours:+ and $ours}"
-tcpdump -i "$device" -p -n -U --immediate-mode -B 4096 -s 262144 -Z root -w - "$ours" </dev/null &
+exec 3<&0
+tcpdump -i "$device" -p -n -U --immediate-mode -B 4096 -s 262144 -Z root -w - "$ours" </dev/null 3<&- &
 pid=$!
-while read -r order; do kill -"$order" "$pid"; done
-kill -TERM "$pid" 2>/dev/null
+{ while read -r order; do kill -"$order" "$pid"; done; kill -TERM "$pid"; } <&3 >/dev/null 2>&1 &
+orders=$!
+exec 3<&-
 wait "$pid"
+kill "$orders" 2>/dev/null
+wait "$orders"
 """
 _AS_ROOT = 'exec sudo -n env "SSH_CONNECTION=$SSH_CONNECTION" sh -c "$0" sh "$@"'
 _COUNTS = re.compile(r"(\d+) packets? (captured|received by filter|dropped by kernel)")
@@ -284,12 +288,12 @@ class _Stream:
 
     def end(self, timeout: float) -> None:
         """End it when what it has seen is here, or within `timeout` seconds."""
-        if timeout:
-            self.drain(timeout)
+        if not timeout or not self.drain(timeout):
+            timeout = 0.5  # it has had its time
         with contextlib.suppress(OSError):
             self._orders.close()
         try:
-            self._process.wait(timeout or 1.0)
+            self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             # A machine that is frozen, or gone: the ssh here is all that is left to end.
             self._process.kill()
@@ -311,11 +315,14 @@ class _Stream:
     def _pump(self, stream: IO[bytes]) -> None:
         descriptor = stream.fileno()
         feed = self._writer.feed()
-        with stream, contextlib.suppress(OSError, ValueError):
-            while chunk := os.read(descriptor, 1 << 16):
-                feed(chunk)
-                with self._changed:
-                    self._changed.notify_all()
+        with stream:
+            try:
+                while chunk := os.read(descriptor, 1 << 16):
+                    feed(chunk)
+                    with self._changed:
+                        self._changed.notify_all()
+            except (OSError, ValueError) as error:  # a full disk, or something that is no capture
+                self._lines.append(str(error))
         with self._changed:
             self._over = True
             self._changed.notify_all()
