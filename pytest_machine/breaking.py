@@ -108,23 +108,28 @@ class Breaking:
         return list(self._injections)
 
     def failing(self, error: BaseException) -> None:
-        """Note what is in force when something fails, before it is healed for that; of one error, the first time."""
-        if self._failed is None or self._failed[0] is not error:
-            self._failed = (error, self.injections)
+        """Note what is in force when something fails, before it is healed for that, blocks from within first."""
+        before = self._known_of(error)
+        self._failed = (error, [*before, *(one for one in self._injections if one not in before)])
 
     def at_failure(self, error: BaseException | None) -> list[Injection]:
         """Return what was in force when that was raised, or what led to it; nothing was noted: what is in force now.
 
         Asked once: then it is forgotten, and with it the error and all that its traceback holds.
         """
-        (noted, injections), self._failed = self._failed or (None, []), None
-        known: set[int] = set()
-        while error is not None and id(error) not in known:
+        found = self._known_of(error)
+        self._failed = None
+        return found or self.injections
+
+    def _known_of(self, error: BaseException | None) -> list[Injection]:
+        noted, injections = self._failed or (None, [])
+        seen: set[int] = set()
+        while error is not None and id(error) not in seen:
             if error is noted:
                 return injections
-            known.add(id(error))
+            seen.add(id(error))
             error = error.__cause__ or error.__context__
-        return self.injections
+        return []
 
     def inject(self, fault: Fault | type[Fault]) -> Injection:
         """Let something go wrong; in force when this returns."""

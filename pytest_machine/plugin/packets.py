@@ -34,7 +34,7 @@ class Packets:
         self._captures: dict[str, Captures] = {}  # machine's name → its captures
         self._missing: dict[str, str] = {}
         self.refused: dict[str, str] = {}
-        """Why packets of machines could not be captured, by machine: for the end of the run, each reason once."""
+        """Why packets of machines could not be captured, by machine: for the end of the run."""
 
     def begin(self, machines: Iterable[Machine]) -> None:
         """Capture packets of these machines, of each once a test; where it cannot be, the reason is noted."""
@@ -54,8 +54,7 @@ class Packets:
             for name, found in zip(fresh, pool.map(start, fresh.values()), strict=True):
                 if isinstance(found, str):
                     self._missing[name] = found
-                    if found not in self.refused.values():
-                        self.refused[name] = found
+                    self.refused.setdefault(name, found.partition("\n")[0])
                 else:
                     self._captures[name] = found
 
