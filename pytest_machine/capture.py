@@ -41,6 +41,8 @@ _LONGEST = 1 << 20
 
 # $1: an address of the interface, or its name; empty: the one by which we come. $2: Docker's port. $3: which packets.
 # A shell lets what it starts in the background ignore SIGINT, so it is SIGTERM that ends tcpdump in order.
+# What is handed over at once lies in slots of one size: 512 of them, of 16 KiB, are 8 MiB. A kernel hands segments of
+# 64 KiB to itself, but slots for those would be so few that a busy host loses small packets for them.
 _SCRIPT = r"""
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH
 command -v tcpdump >/dev/null || { echo 'no tcpdump' >&2; exit 9; }
@@ -55,7 +57,7 @@ ours=
 [ -z "$client" ] || ours="not (tcp and host $client and (port $ssh or port $port))"
 [ -z "$only" ] || ours="($only)${ours:+ and $ours}"
 exec 3<&0
-tcpdump -i "$device" -p -n -U --immediate-mode -B 4096 -s 262144 -Z root -w - "$ours" </dev/null 3<&- &
+tcpdump -i "$device" -p -n -U --immediate-mode -B 8192 -s 16384 -Z root -w - "$ours" </dev/null 3<&- &
 pid=$!
 { while read -r order; do kill -"$order" "$pid"; done; kill -TERM "$pid"; } <&3 >/dev/null 2>&1 &
 orders=$!

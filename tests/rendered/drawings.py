@@ -11,6 +11,8 @@ from pytest_machine import topology
 from pytest_machine.drawing import IMPAIRED, LINK, Box, Bus, Line, Scene, svg
 
 HERE = Path(__file__).parent
+DOCS = HERE.parents[1] / "docs" / "how-to" / "lab.svg"
+"""The one that the documentation shows."""
 
 
 def boxes(names: Sequence[str], networks: Mapping[str, Sequence[str]]) -> tuple[Box, ...]:
@@ -54,7 +56,8 @@ _OF_MANY = {
 SCENES: dict[str, Scene] = {
     "tiers": _TIERS,
     "tiers-cut": replace(
-        _TIERS, lines=lines(topology.groups(["app"], ["db"])), faults=("Partition(app | db)", "Loss(0.3, 'web')"),
+        _TIERS, lines=lines(topology.groups(["app"], ["db"])),
+        faults=("Partition(app | db)", "Loss(between=('web',), chance=0.3)"),
         machines=(replace(_TIERS.machines[0], notes=("loss 30 %, all",)), *_TIERS.machines[1:]),
     ),
     "one-way": replace(
@@ -105,3 +108,4 @@ SCENES: dict[str, Scene] = {
 if __name__ == "__main__":
     for name, scene in SCENES.items():
         (HERE / f"drawing-{name}.svg").write_text(svg(scene), "utf-8")
+    DOCS.write_text(svg(SCENES["tiers-cut"]), "utf-8")

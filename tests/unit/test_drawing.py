@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pytest_machine import topology
 from pytest_machine.drawing import CUT, IMPAIRED, Box, Bus, Line, Scene, svg, told
 from pytest_machine.drawing.grouping import pieces, rows, tracks
-from tests.rendered.drawings import SCENES, lines
+from tests.rendered.drawings import DOCS, SCENES, lines
 
 RENDERED = Path(__file__).parents[1] / "rendered"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -25,9 +25,14 @@ def test_as_it_is_kept(name: str) -> None:
     assert svg(SCENES[name]) == (RENDERED / f"drawing-{name}.svg").read_text("utf-8")
 
 
+def test_the_documentation_shows_what_is_drawn() -> None:
+    assert DOCS.read_text("utf-8") == svg(SCENES["tiers-cut"])
+
+
 def test_in_words() -> None:
     assert told(SCENES["tiers-cut"]) == (
-        "app | db: cut\nweb: loss 30 %, all\nin force: Partition(app | db)\nin force: Loss(0.3, 'web')\n\n"
+        "app | db: cut\nweb: loss 30 %, all\n"
+        "in force: Partition(app | db)\nin force: Loss(between=('web',), chance=0.3)\n\n"
         "network 'front' (10.220.0.0/24): web 10.220.0.2, app 10.220.0.3\n"
         "network 'back' (10.221.0.0/24, fd00:1:2::/64, MTU 1400, isolated): app 10.221.0.3, db 10.221.0.4"
     )
