@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pytest_machine import birth
+from pytest_machine.capture import Capture
 from pytest_machine.errors import BadSpec, Unsupported
 from pytest_machine.faults.network import Partition
 from pytest_machine.lab import Lab
 from pytest_machine.machine import Machine
 from pytest_machine.model import new_id
+from pytest_machine.ssh import SshConnection
 from pytest_machine.waiting import NotYet, wait
 from tests.real.asked import spec
 
@@ -119,6 +124,7 @@ def test_what_is_cut_arrives_in_no_file(two: Two, module_lab: Lab, tmp_path: Pat
 
 CAPTURE = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from pytest_machine.machine import Machine
 from pytest_machine.plugins import Registry
@@ -154,6 +160,30 @@ def test_nothing_outlives_who_is_killed(two: Two, tmp_path: Path) -> None:
     wait(gone, "The end of tcpdump", timeout=20)
     assert sum("ICMP echo request" in line for line in read(a, file)) == 5
     assert b.run("pgrep", "-f", "[r]ead -r order", check=False).stdout.split() == []
+
+
+def test_by_who_is_not_root(two: Two, tmp_path: Path) -> None:
+    """As on a host that is logged in to by a user who has sudo; on the interface by which he came."""
+    a, b = two
+    script = """
+    useradd -m -s /bin/sh dev && echo 'dev ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/dev
+    mkdir -p /home/dev/.ssh && cp /root/.ssh/authorized_keys /home/dev/.ssh/ && chown -R dev /home/dev/.ssh
+    """
+    a.run("sh", "-c", script)
+    address = replace(a.address, user="dev")
+    known = a.record.directory / birth.KNOWN_HOSTS
+    connection = SshConnection(address, key=a.record.directory / birth.KEY, known_hosts=known)
+    try:
+        with Capture(tmp_path / "a.pcap", lambda: connection, machine="a", only="port 9") as capture:
+            capture.start()
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection((a.ip, 9), timeout=20)
+            assert capture.flush()
+            assert capture.packets == 2, "somebody asked, and was refused"
+        assert captors(a) == ""
+        assert sum(f"{a.ip}.9" in line for line in read(b, capture.file)) == 2
+    finally:
+        connection.close()
 
 
 def test_what_cannot_be_captured_is_said(two: Two, module_lab: Lab, tmp_path: Path) -> None:
