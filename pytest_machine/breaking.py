@@ -78,7 +78,9 @@ class Injection:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
+        if error is not None:
+            self._breaking.failing(error)
         self.heal()
 
     @property
@@ -105,12 +107,37 @@ class Breaking:
         """Machines whose disk has, or had, trouble."""
         self.witness: Callable[[Injection], None] | None = None
         """Called with each that is over."""
+        self._failed: tuple[BaseException, list[Injection]] | None = None
         self._lock = threading.RLock()
 
     @property
     def injections(self) -> list[Injection]:
         """What is in force, in the order in which it was injected."""
         return list(self._injections)
+
+    def failing(self, error: BaseException) -> None:
+        """Note what is in force when something fails, before it is healed for that, blocks from within first."""
+        before = self._known_of(error)
+        self._failed = (error, [*before, *(one for one in self._injections if one not in before)])
+
+    def at_failure(self, error: BaseException | None) -> list[Injection]:
+        """Return what was in force when that was raised, or what led to it; nothing was noted: what is in force now.
+
+        Asked once: then it is forgotten, and with it the error and all that its traceback holds.
+        """
+        found = self._known_of(error)
+        self._failed = None
+        return found or self.injections
+
+    def _known_of(self, error: BaseException | None) -> list[Injection]:
+        noted, injections = self._failed or (None, [])
+        seen: set[int] = set()
+        while error is not None and id(error) not in seen:
+            if error is noted:
+                return injections
+            seen.add(id(error))
+            error = error.__cause__ or error.__context__
+        return []
 
     def inject(self, fault: Fault | type[Fault]) -> Injection:
         """Let something go wrong; in force when this returns."""

@@ -37,7 +37,9 @@ class Disturbance:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
+        if error is not None:
+            self._breaking.failing(error)
         self._over.set()
         self._thread.join()
         if self._error is not None and kind is None:

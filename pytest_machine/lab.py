@@ -9,13 +9,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from . import birth
 from .breaking import Breaking, Injection
+from .capture import LIMIT, Captures
 from .disturbance import Disturbance
 from .driver import Driver, SupportsDisk, SupportsNetworks
 from .errand import Errand
@@ -340,6 +343,29 @@ class Lab:
         """What is in force, in the order in which it was injected."""
         return self._breaking.injections
 
+    def note_failure(self, error: BaseException) -> None:
+        """Note what is in force while an error passes by, before it is healed; pytest's report draws it."""
+        self._breaking.failing(error)
+
+    def faults_at(self, error: BaseException | None) -> list[Injection]:
+        """Return what was in force when that error was raised, if it was noted, and what is in force now otherwise.
+
+        Forgotten when it is asked for.
+        """
+        return self._breaking.at_failure(error)
+
+    def draw(self, path: str | os.PathLike[str], *, title: str = "") -> Path:
+        """Write a drawing (SVG) of the machines, their networks and the faults in force; return its path.
+
+        What is cut is drawn cut. Missing directories are made. Raises `OSError` where it cannot be written.
+        """
+        from . import drawing, sketch
+
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(drawing.svg(sketch.scene(self, title=title or self.name)), "utf-8")
+        return target
+
     # What a test asks of it.
 
     def reachable(
@@ -357,6 +383,43 @@ class Lab:
         the first that both are on.
         """
         return reachable(self._one(here), self._one(there), port=port, network=network, timeout=timeout)
+
+    def capture(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        network: str | None = None,
+        only: str = "",
+        limit: int = LIMIT,
+    ) -> Captures:
+        """Capture packets of all machines for as long as a block lasts: ``with lab.capture(tmp_path): ...``.
+
+        Of those that sit on `network`, or of all on the first network of each. A file for each machine,
+        ``NAME.pcap``; see `Machine.capture`, which says what is raised, too. Then nothing is captured.
+        """
+        chosen = [machine for machine in self.machines if network is None or network in machine.networks]
+        if network is not None and not chosen:
+            raise BadSpec(
+                f"No machine of this lab is on a network '{network}'.",
+                facts={"networks": names(self._networks)},
+                hint=f"@pytest.mark.machine('web', networks=['{network}'])",
+            )
+        found = Captures()
+        errands = [
+            Errand(functools.partial(each.capture, Path(directory) / f"{each.name}.pcap", network=network, only=only,
+                                     limit=limit))
+            for each in chosen
+        ]  # fmt: skip
+        errors: list[BaseException] = []
+        for errand in errands:
+            try:
+                found.append(errand.result())
+            except BaseException as error:  # noqa: BLE001  # raised below, when all have ended
+                errors.append(error)
+        if errors:
+            found.close()
+            raise errors[0]
+        return found
 
     def wait_until(self, check: Callable[[], T], what: str = "", *, timeout: float = 60.0, every: float = 0.1) -> T:
         """Call `check` until it returns something true, and return that; raises `WaitTimeout` with what was last seen.

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from . import birth, certs, cleaning, engine
+from .capture import LIMIT, OWN, Capture, Captures
 from .driver import (
     CAPABILITIES,
     Driver,
@@ -34,7 +35,7 @@ from .driver import (
     SupportsSnapshots,
 )
 from .errand import Errand
-from .errors import NotRunning, Unsupported, UsageError
+from .errors import BadSpec, MachineError, NotRunning, Unsupported, UsageError
 from .model import Address, Id, Network, Record, Result, Spec, State, names
 from .options import configure
 from .plugins import Registry, another
@@ -107,6 +108,7 @@ class Machine:
         self._lock = threading.RLock()
         self._connection: SshConnection | None = None
         self._docker: docker.DockerClient | None = None
+        self._captures: list[Capture] = []
         self.booted: Callable[[Machine], None] | None = None
         """Called whenever it has been started here and its Docker answers: its lab puts faults in force again."""
 
@@ -258,6 +260,78 @@ class Machine:
         """Bring a file or directory of the machine home."""
         self.connection.get(source, target)
 
+    def capture(
+        self,
+        file: str | os.PathLike[str],
+        *,
+        network: str | None = None,
+        interface: str | None = None,
+        only: str = "",
+        limit: int = LIMIT,
+    ) -> Capture:
+        """Capture packets for as long as a block lasts: ``with machine.capture("web.pcap", network="front"): ...``.
+
+        Those of its interface on a network of the lab; without `network`, on the first that it sits on, or on its
+        driver's own. `interface` names one instead: ``"docker0"``, ``"lo"``, ``"any"``. `only` says which packets, in
+        tcpdump's words: ``"tcp port 80"``. The file has at most `limit` bytes, of the last packets, and is complete
+        when the block ends or `Capture.close` returns; what it has before that can be read too. It goes on when the
+        machine is started again.
+
+        Raises `Unsupported` where the machine has no SSH or no tcpdump, `BadSpec` for a network that it is not on or
+        a filter that is none.
+        """
+        where = interface or ""
+        if interface is None:
+            on = self.networks
+            if network is not None and network not in on:
+                raise BadSpec(
+                    f"The machine '{self.name}' is not on a network '{network}'.",
+                    facts={"networks": names(on)},
+                    hint=f"machine.capture(..., network='{next(iter(on), network)}')",
+                )
+            network = network or (next(iter(on), "") if self.record.networks else "")
+            where = on[network].ip if network else ""
+        return self._capture(Path(file), where=where, network=network or "", only=only, limit=limit)
+
+    def _capture(self, file: Path, *, where: str, network: str, only: str = "", limit: int = LIMIT) -> Capture:
+        capture = Capture(
+            file, lambda: self.connection, machine=self.name, where=where, network=network, only=only, limit=limit
+        )
+        try:
+            capture.start()
+        except BaseException:
+            capture.close()
+            raise
+        self._captures.append(capture)
+        capture.ended = self._captures.remove
+        return capture
+
+    def capture_all(self, directory: Path, *, limit: int = LIMIT) -> Captures:
+        """Capture packets on each of the lab's networks and on its driver's own, each into a file of its name.
+
+        Raises what `capture` raises; then nothing is captured.
+        """
+        places = {**{name: link.ip for name, link in self.networks.items()}, OWN: ""}
+        found = Captures()
+        try:
+            for name, where in places.items():
+                network = "" if name == OWN else name
+                found.append(self._capture(directory / f"{name}.pcap", where=where, network=network, limit=limit))
+        except BaseException:
+            found.close()
+            raise
+        return found
+
+    def _hush(self) -> None:
+        """Let captures pause before the machine, or the connection to it, goes away."""
+        for capture in list(self._captures):
+            capture.pause()
+
+    def _hear_again(self) -> None:
+        for capture in list(self._captures):
+            with contextlib.suppress(MachineError, OSError):  # its file is what it is until then
+                capture.start()
+
     def console(self) -> str:
         """Return the end of what it printed while it booted and ran; empty where its driver cannot tell."""
         return self.driver.console(self.record) if isinstance(self.driver, SupportsConsole) else ""
@@ -363,6 +437,7 @@ class Machine:
         """Shut it down in order; its disk stays."""
         driver = self._can(SupportsPower)
         with self._held():
+            self._hush()
             self._let_go()
             driver.stop(self.record)
 
@@ -372,6 +447,7 @@ class Machine:
         if isinstance(driver, SupportsReboot) and not isinstance(driver, SupportsPower):
             with self._held():
                 before = _boot(self.connection)
+                self._hush()
                 driver.reboot(self.record)
                 self._let_go()
                 wait(lambda: _booted(self.connection, before), f"SSH on '{self.name}'", timeout=timeout, longest=5)
@@ -382,6 +458,7 @@ class Machine:
         self.start(timeout=timeout)
 
     def _tell_booted(self) -> None:
+        self._hear_again()
         if self.booted is not None:
             self.booted(self)
 
@@ -389,6 +466,7 @@ class Machine:
         """Cut its power; its disk stays."""
         driver = self._can(SupportsKill)
         with self._held():
+            self._hush()
             self._let_go()
             driver.kill(self.record)
 
@@ -403,6 +481,7 @@ class Machine:
         driver = self._can(SupportsPause)
         with self._held():
             driver.resume(self.record)
+        self._hear_again()  # who was frozen for long was given up
 
     def snapshot(self, name: str) -> None:
         """Keep its disk as it is, under a name that `restore` takes; one of that name is replaced."""
@@ -414,10 +493,12 @@ class Machine:
         """Bring its disk back as it was; one that runs is ready again when this returns."""
         driver = self._can(SupportsSnapshots)
         with self._held():
+            self._hush()
             self._let_go()
             driver.restore(self.record, name)
             if self.state is State.RUNNING:
                 self._settle(timeout)
+                self._hear_again()
 
     def snapshots(self) -> list[str]:
         """Return the names of its snapshots; raises `Unsupported` where the driver cannot tell."""
@@ -453,7 +534,9 @@ class Machine:
                     facts={"driver": self.record.driver},
                     hint="share it as it is: @pytest.mark.machine(reset=False)",
                 )
+            self._hush()  # nor would it be as new with somebody who listens in it
             if self._is_clean():
+                self._hear_again()
                 return
             letting_go = Errand(self._let_go)  # nothing is asked of the machine any more, so it may end meanwhile
             if isinstance(driver, SupportsReset):
@@ -467,6 +550,7 @@ class Machine:
             self._settle(timeout)
             birth.load(self.record)
             self.note()
+            self._hear_again()
 
     def provision(self, *, tell: Tell = _quiet) -> list[str]:
         """See to it that it is the Docker host that it is meant to be; return what was changed, in words.
@@ -559,8 +643,13 @@ class Machine:
         self._can(SupportsNetworks).disconnect(self.record, network)
 
     def close(self) -> None:
-        """Close the connections to it; it goes on, and whoever asks gets new ones."""
+        """Close the connections to it, and end what is captured; it goes on, and whoever asks gets new ones."""
+        self._end_captures()
         self._let_go()
+
+    def _end_captures(self) -> None:
+        for capture in list(self._captures):
+            capture.close()
 
     def destroy(self, *, kill: bool = False) -> None:
         """Destroy it and all that belongs to it; again: nothing happens.
@@ -569,6 +658,7 @@ class Machine:
         those of a machine that was there before us go on. Raises `CleanupFailed` when it could not be destroyed; then
         its record stays.
         """
+        self._end_captures()
         adopted = isinstance(self.driver, SupportsAdoption)
         if not kill and not adopted and self.record.address is not None and self.record.ready is not None:
             engine.quiesce(self.record.address, certs=self.record.directory, grace=_GRACE)

@@ -154,6 +154,26 @@ class SshConnection:
         content = input.encode() if isinstance(input, str) else input or b""
         return self._call(argv, shown=argv, stdin=content, timeout=timeout, check=check)
 
+    def start(self, *argv: str) -> subprocess.Popen[bytes]:
+        """Start a command that goes on, and return ssh's process with its three pipes, which the caller ends.
+
+        It should end when its input does: that is what it sees when this process is killed. Ctrl-C in a terminal does
+        not reach it. Raises `ConnectFailed`.
+        """
+        if reason := self._connect(None):
+            raise ConnectFailed(
+                f"SSH to '{self._target}' failed.",
+                facts={"port": self.address.ssh_port, "reason": _short(reason)},
+                hint=shlex.join(self.argv),
+            )
+        pipe = subprocess.PIPE
+        try:
+            return subprocess.Popen(
+                [*self.argv, shlex.join(argv)], stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+            )
+        except FileNotFoundError as error:
+            raise _no_ssh() from error
+
     def put(self, source: Path | bytes, target: str, *, mode: int = 0o644) -> None:
         """Write a file, whole or not at all, or the content of a directory into the directory `target`.
 

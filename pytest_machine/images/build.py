@@ -37,6 +37,7 @@ PACKAGES = (
     *("docker.io", "openssh-server", "iptables", "iproute2", "ca-certificates", "sudo", "openssl", "curl"),
     *("procps", "kmod", "mount", "iputils-ping"),
     "nftables",  # by which faults cut networks (`pytest_machine.faults.network`)
+    "tcpdump",  # by which packets are captured (`pytest_machine.capture`)
 )
 
 # Nobody reads manuals in a machine that lives for minutes. dpkg keeps to it when a test installs more.

@@ -43,6 +43,13 @@ class Artifacts:
             path.mkdir(parents=True, exist_ok=True)
         return path
 
+    def test(self, test: str) -> Path:
+        """Return the directory of a test, made now."""
+        path = self.top.joinpath(*places(test))
+        self._begun.add(path)
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
     def write(self, test: str, machine: str, title: str, text: str) -> Path:
         """Write one file of a machine; return its path."""
         path = self.directory(test, machine) / f"{place(title)}.txt"

@@ -74,6 +74,8 @@ class Healing:
         except KeyboardInterrupt:
             raise  # the machines are about to go; what is left of a shared one is seen when it is reset
         except BaseException as error:
+            for lab in self._labs:
+                lab.note_failure(error)
             try:
                 others = self._heal(item, left())
             except pytest.PytestWarning as warning:  # where warnings are errors

@@ -35,7 +35,7 @@ class Event:
     kind: str
     """One of `PHASES`, or ``test``, ``failed`` (to be made), ``kept``, ``incident``, ``fault``.
 
-    ``queueing`` is no machine's.
+    ``queueing`` and ``drawing`` (of a lab; a test's id is its text) are no machine's.
     """
     machine: str
     """Its id; empty while a test waits for its turn at one, or for memory to make one."""
@@ -95,6 +95,12 @@ class Journal:
         """Note that a test has waited until now for others to let go of what it wants; a moment is not worth a line."""
         if (now := time.time()) - begun >= _MOMENT:
             self._add(Event(kind="queueing", machine="", name="", begun=begun, ended=now, worker=self._worker))
+
+    def drawn(self, picture: str, *, test: str, outcome: str, shape: str) -> None:
+        """Note what a test's lab looked like: SVG. Two of one shape differ by their addresses alone."""
+        detail = {"svg": picture, "outcome": outcome, "shape": shape}
+        now = time.time()
+        self._add(Event(kind="drawing", machine="", name="", begun=now, ended=now, text=test, detail=detail))
 
     def _add(self, event: Event) -> None:
         self.events.append(event)

@@ -32,7 +32,7 @@ def of_test(item: Node) -> Machines:
             found = _turn(keeper, item, asked, listed=listed)
         else:
             found = _lease(keeper, Pool.at(scope_node(item, scope), keeper), asked, own=scope == "never", listed=listed)
-        rooms.of(item.config).looking.leased(item, found, asked)
+        rooms.of(item.config).looking.leased(item, found, asked, found.lab)
         rooms.of(item.config).healing.leased(item, found.lab)
         _form(found, asked)
         return found
@@ -44,7 +44,7 @@ def of_scope(node: Node) -> Machines:
     with reported():
         asked = [keeper.choice.completed(one) for one in levels.asked(node)]
         found = _lease(keeper, Pool.at(node, keeper), asked, own=True)
-        rooms.of(node.config).looking.leased(node, found, asked)
+        rooms.of(node.config).looking.leased(node, found, asked, found.lab)
         rooms.of(node.config).healing.leased(node, found.lab)
         _form(found, asked)
     rooms.of(node.config).environment.show(found[0])
@@ -76,7 +76,7 @@ def factory(node: Node) -> MachineFactory:
             asked = _call(node, name, arguments, taken=[machine.name for machine in pool.own.machines])
             asked = keeper.choice.completed(asked)
             (machine,) = pool.add(pool.own, keeper.choice.specs([asked]), [str(asked.teardown)])
-            rooms.of(node.config).looking.leased(node, [machine], [asked])
+            rooms.of(node.config).looking.leased(node, [machine], [asked], pool.own)
         if pool.first is machine:
             rooms.of(node.config).environment.show(machine)
         return machine

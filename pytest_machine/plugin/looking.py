@@ -24,9 +24,12 @@ from pytest_machine.model import Incident
 from . import used
 from .artifacts import Artifacts, place
 from .journal import Journal
+from .packets import Packets
+from .pictures import Pictures
 from .settings import Settings
 
 if TYPE_CHECKING:
+    from pytest_machine.lab import Lab
     from pytest_machine.machine import Machine
 
     from .evidence import Evidence
@@ -49,12 +52,14 @@ class Looking:
         self._test = ""
         self._unborn: list[tuple[str, Evidence]] = []  # what to call the try, what was seen of it
         self.artifacts = Artifacts(config, settings.artifacts)
+        self.packets = Packets(config, settings.pcap, self.artifacts)
+        self._pictures = Pictures(journal, self.artifacts, for_page=settings.timeline is not None)
 
     # What the fixtures tell.
 
-    def leased(self, node: Node, machines: Sequence[Machine], asked: Sequence[Asked]) -> None:
-        """Note that a test or a scope has machines, and what it wants of them in the end."""
-        used.note(node, machines, asked)
+    def leased(self, node: Node, machines: Sequence[Machine], asked: Sequence[Asked], lab: Lab) -> None:
+        """Note that a test or a scope has machines of a lab, and what it wants of them in the end."""
+        used.note(node, machines, asked, lab)
         for machine in machines:
             engine_version(machine)  # a test may leave no engine to ask
         for machine, one in zip(machines, asked, strict=True):
@@ -63,6 +68,8 @@ class Looking:
             if one.logs:
                 # Behind it, so before it: the machine goes by a finalizer that was added earlier.
                 node.addfinalizer(functools.partial(self._bring_home, node, machine, one.logs))
+        if self._test:
+            self.packets.begin(machines)
 
     def could_not_be_made(self, evidence: Evidence, why: str) -> None:
         """Take what was seen of a machine that is gone now; the report of the test gets it if that fails for it."""
@@ -84,10 +91,24 @@ class Looking:
         finally:
             self._test = ""
             outcome = item.stash.get(_OUTCOME, "passed")
+            # Here too when Ctrl-C ended it: before anybody tears down what it had.
+            self.packets.settle(item.nodeid, failed=outcome == "failed" or item.stash.get(_TORN, False))
             detail = {"outcome": outcome, "run": f"{begun:.6f}"}
             for use in used.of(item):
                 since = max(begun, use.since)
                 self._journal.note("test", use.machine.record, since, text=item.nodeid, detail=detail)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Capture packets of the machines that wider scopes have by now."""
+        self.packets.begin(use.machine for use in used.of(item))
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self) -> Generator[None, object, object]:
+        """End the captures, before the machines go or somebody else has them."""
+        self.packets.stop()
+        return (yield)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -96,6 +117,7 @@ class Looking:
         """Put all that can be seen into the report of a test that failed, and let it fail for what it named."""
         report = yield
         if call.when == "teardown":
+            item.stash[_TORN] = report.failed
             return report
         uses = used.of(item)
         if call.when == "call" or report.failed:
@@ -106,7 +128,12 @@ class Looking:
             if self._settings.keep == "failed":
                 for use in uses:
                     kept.keep(use.machine.record, f"{item.nodeid} failed")
+            error = call.excinfo.value if call.excinfo is not None else None
+            report.sections += self._pictures.failed(item, uses, error)
+            report.sections += self.packets.sections(item.nodeid)
             self._show(item, report, [use.machine for use in uses])
+        elif call.when == "call" and report.passed:
+            self._pictures.passed(item, uses)
         elif report.skipped:
             item.stash[_OUTCOME] = "skipped"
         return report
@@ -179,6 +206,7 @@ class Looking:
 
 
 _OUTCOME = pytest.StashKey[str]()
+_TORN = pytest.StashKey[bool]()  # whether its teardown failed
 _SEEN = "incidents.txt"
 
 

@@ -85,6 +85,8 @@ class Report:
                 yield f"failed try: '{event.name}': {event.text}"
             elif event.kind == "incident":
                 yield f"'{event.name}': {event.text}"
+        for name, why in self._looking.packets.refused.items():
+            yield f"no packets of '{name}': {why}"
         if top := self._looking.artifacts.written:
             yield f"files of machines: {top}"
         if self._timeline:

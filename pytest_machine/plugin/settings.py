@@ -26,6 +26,7 @@ _TABLE_ONLY = (
 _UNAVAILABLE = ("skip", "fail")
 _KEEP = ("never", "failed", "always")
 _SHELL = ("never", "failed")
+_PCAP = ("never", "failed", "always")
 _OPTIONS = {
     "driver": ("NAME", "which driver makes the machines, where no mark says (default: the first that works here)"),
     "image": ("SUITE|PATH", "what the machines run, where no mark says: a Debian suite or a path"),
@@ -44,6 +45,7 @@ _OPTIONS = {
     "shell": ("WHEN", "open a shell in the machine where a test fails: never or failed"),
     "retries": ("N", "how often machines that could not be made are tried again (default: 1)"),
     "artifacts": ("DIR", "write what is found in machines of failed tests, and the files of logs=, to this directory"),
+    "pcap": ("WHEN", "keep the packets of machines, a file a network, openable in Wireshark: never, failed, always"),
     "timeline": ("FILE", "write a page that shows the life of every machine, such as machines.html"),
 }
 _FLAGS = {"offline": "never ask the network for anything: what needs an image that is not here cannot be made"}
@@ -78,6 +80,8 @@ class Settings:
     """Which machines stay after the run: ``never``, ``failed``, ``always``."""
     shell: str = "never"
     """When a shell is opened: ``never`` or ``failed``."""
+    pcap: str = "never"
+    """Of which tests packets are kept: ``never``, ``failed``, ``always``."""
     retries: int = 1
     """How often a creation that failed is tried again."""
     offline: bool = False
@@ -114,6 +118,7 @@ class Settings:
             "unavailable": word("unavailable", _UNAVAILABLE, "fail" if environ.get("CI") else "skip"),
             "keep": word("keep", _KEEP, "never"),
             "shell": word("shell", _SHELL, "never"),
+            "pcap": word("pcap", _PCAP, "never"),
             "artifacts": path("artifacts"),
             "timeline": path("timeline"),
             "offline": bool(said.pop("offline", False)),

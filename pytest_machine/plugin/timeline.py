@@ -1,7 +1,7 @@
 """``--machine-timeline=FILE.html``: the life of every machine of a run as a page that needs nothing but a browser.
 
-Drawn with HTML and CSS alone: no script, nothing from elsewhere, light and dark as the reader has it. Whatever is drawn
-is also said: in the bars' titles and, as text and numbers, in the tables below.
+Drawn with HTML, CSS and SVG alone: no script, nothing from elsewhere, light and dark as the reader has it. Whatever is
+drawn is also said: in the bars' titles and, as text and numbers, in the tables below.
 """
 
 from __future__ import annotations
@@ -12,10 +12,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 
+from pytest_machine.drawing import STYLE
+
 from .journal import PHASES, Event, pieces, times
 
 _STYLE = Path(__file__).with_name("timeline.css")
 _TICKS = 8
+# Pictures of labs in a page; a run of thousands of tests must not make one that no browser opens.
+_PICTURES = 40
+# Tests that are named below a picture.
+_NAMED = 3
 _KINDS = {
     "creating": "being made",
     "waiting": "waiting for its Docker",
@@ -41,7 +47,7 @@ def page(events: Iterable[Event]) -> str:
 <meta name="color-scheme" content="light dark">
 <title>Machines of a test run</title>
 <style>
-{_STYLE.read_text("utf-8")}</style>
+{_STYLE.read_text("utf-8")}{STYLE}</style>
 </head>
 <body>
 <header>
@@ -51,6 +57,7 @@ def page(events: Iterable[Event]) -> str:
 <main>
 {_numbers(lives, known)}
 {body}
+{_pictures(known)}
 {_tables(lives, known)}
 </main>
 <footer>pytest-machine</footer>
@@ -125,10 +132,17 @@ def _row(life: Sequence[Event], start: float, span: float, step: float) -> str:
     badge = '<em class="kept">kept</em>' if kept else '<em class="stillborn">not made</em>' if stillborn else ""
     line = f'<span class="life{" kept" if kept else ""}" style="{_at(begun, ended, start, span)}"></span>'
     bars = "".join(_bars(life, start, span))
+    lanes = _lanes([event for event in life if event.kind == "fault"])
+    for number, lane in enumerate(lanes):
+        for event in lane:
+            title = f"{event.text}: in force for {_seconds(event.seconds)}"
+            place = f"{_at(event.begun, event.ended, start, span)};--lane:{number}"
+            # What is too short for a word has none: the title and the table say it.
+            bars += _bar("fault", event.text if event.seconds > span / 20 else "", title, place)
     return (
         f'<div class="row"><div class="who" title="{escape(first.machine)}"><strong>{escape(first.name)}</strong>'
         f"{badge}<small>{escape(what)}</small></div>"
-        f'<div class="lane" style="--step:{100 * step / span:.4f}%">{line}{bars}</div></div>'
+        f'<div class="lane" style="--step:{100 * step / span:.4f}%;--lanes:{len(lanes)}">{line}{bars}</div></div>'
     )
 
 
@@ -143,13 +157,22 @@ def _bars(life: Sequence[Event], start: float, span: float) -> Iterator[str]:
                 title = f"{event.text}: {outcome}, {_seconds(ended - begun)}"
                 name = ("✗ " if outcome == "failed" else "") + event.text.rpartition("::")[2]
                 yield _bar(outcome, name, title, _at(begun, ended, start, span))
-        elif event.kind == "fault":
-            title = f"{event.text}: in force for {_seconds(event.seconds)}"
-            yield _bar("fault", "", title, _at(event.begun, event.ended, start, span))
         elif event.kind in ("incident", "failed"):
             left = 100 * (event.ended - start) / span
             sign, looks = ("▼", "mark befell") if event.kind == "incident" else ("✗", "mark")
             yield f'<b class="{looks}" style="left:{left:.3f}%" role="img" {_said(event.text)}>{sign}</b>'
+
+
+def _lanes(faults: Sequence[Event]) -> list[list[Event]]:
+    """Return faults in as few lanes as it takes for none to lie on another."""
+    lanes: list[list[Event]] = []
+    for event in sorted(faults, key=lambda each: (each.begun, each.ended)):
+        lane = next((each for each in lanes if each[-1].ended <= event.begun), None)
+        if lane is None:
+            lanes.append([event])
+        else:
+            lane.append(event)
+    return lanes
 
 
 def _while_it_was_there(test: Event, life: Sequence[Event]) -> list[tuple[float, float]]:
@@ -171,6 +194,37 @@ def _at(begun: float, ended: float, start: float, span: float) -> str:
     return f"left:{100 * (begun - start) / span:.3f}%;width:{100 * max(0.0, ended - begun) / span:.3f}%"
 
 
+def _pictures(events: Sequence[Event]) -> str:
+    """Return the labs: of each failed test as it was then, and one of each shape that passing tests had."""
+    drawn = [event for event in events if event.kind == "drawing"]
+    failed = [[event] for event in drawn if event.detail["outcome"] == "failed"]
+    shapes: dict[str, list[Event]] = {}
+    for event in drawn:
+        if event.detail["outcome"] != "failed":
+            shapes.setdefault(event.detail["shape"], []).append(event)
+    figures = [*failed, *shapes.values()]
+    if not figures:
+        return ""
+    more = f'<p class="when">and {len(figures) - _PICTURES} more</p>' if len(figures) > _PICTURES else ""
+    return (
+        '<section aria-labelledby="labs"><h2 id="labs">Their networks</h2>\n'
+        + "\n".join(_figure(each) for each in figures[:_PICTURES])
+        + f"{more}</section>"
+    )
+
+
+def _figure(alike: Sequence[Event]) -> str:
+    tests = list(dict.fromkeys(event.text for event in alike))
+    said = ", ".join(f"<code>{escape(test)}</code>" for test in tests[:_NAMED])
+    if len(tests) > _NAMED:
+        said += f" and {len(tests) - _NAMED} more"
+    first = alike[0].detail
+    if first["outcome"] == "failed":
+        said = f'<em class="stillborn">failed</em> {said}: what was in force then'
+    # Ours, and escaped when it was drawn.
+    return f'<figure><figcaption>{said}</figcaption><div class="scroll picture">{first["svg"]}</div></figure>'
+
+
 def _tables(lives: dict[str, list[Event]], events: Sequence[Event]) -> str:
     rows = []
     for life in lives.values():
@@ -190,12 +244,7 @@ def _tables(lives: dict[str, list[Event]], events: Sequence[Event]) -> str:
         rows.append(f"<tr>{''.join(cells)}</tr>")
     heads = ("machine", "driver", "ready after", "tests", "in tests", "reset", "destroyed in", "in the end")
     head = "".join(f'<th scope="col"{" class=number" if 1 < i < 7 else ""}>{each}</th>' for i, each in enumerate(heads))
-    said = [
-        f'<tr><th scope="row">{escape(event.name)}</th>{_cell(event.ended - events[0].begun)}'
-        f"<td>{escape(event.text)}{f' (for {_seconds(event.seconds)})' if event.kind == 'fault' else ''}</td></tr>"
-        for event in events
-        if event.kind in ("incident", "failed", "kept", "fault")
-    ]
+    said = _befell(events)
     table = (
         f'<section aria-labelledby="each"><h2 id="each">Each machine</h2><div class="scroll"><table><thead><tr>{head}'
     )
@@ -207,6 +256,25 @@ def _tables(lives: dict[str, list[Event]], events: Sequence[Event]) -> str:
             '<th scope="col">what</th></tr></thead><tbody>\n' + "\n".join(said) + "\n</tbody></table></div></section>"
         )
     return found
+
+
+def _befell(events: Sequence[Event]) -> list[str]:
+    """Return a row for each thing that befell machines; a fault of several is one."""
+    found: dict[tuple[str, str, float], list[Event]] = {}
+    for event in events:
+        if event.kind in ("incident", "failed", "kept"):
+            found[event.kind, event.machine, event.ended] = [event]
+        elif event.kind == "fault":
+            found.setdefault((event.kind, event.text, event.begun), []).append(event)
+    rows = []
+    for alike in found.values():
+        event = alike[0]
+        names = ", ".join(dict.fromkeys(each.name for each in alike))
+        fault = event.kind == "fault"
+        after = (event.begun if fault else event.ended) - events[0].begun
+        what = f"{event.text} (for {_seconds(event.seconds)})" if fault else event.text
+        rows.append(f'<tr><th scope="row">{escape(names)}</th>{_cell(after)}<td>{escape(what)}</td></tr>')
+    return rows
 
 
 def _cell(seconds: float | None) -> str:

@@ -14,6 +14,7 @@ from .marker import Asked
 from .pool import Node, scope_node
 
 if TYPE_CHECKING:
+    from pytest_machine.lab import Lab
     from pytest_machine.machine import Machine
     from pytest_machine.model import Id
 
@@ -28,14 +29,15 @@ class Use:
     asked: Asked
     since: float
     """Since when: Unix time, seconds. What a test waited for it before is not its time."""
+    lab: Lab | None = None
 
 
-def note(node: Node, machines: Iterable[Machine], asked: Iterable[Asked]) -> None:
-    """Note that a test, or a wider scope's fixtures, got these machines."""
+def note(node: Node, machines: Iterable[Machine], asked: Iterable[Asked], lab: Lab | None = None) -> None:
+    """Note that a test, or a wider scope's fixtures, got these machines of a lab."""
     known = node.stash.setdefault(_USED, {})
     now = time.time()
     for machine, one in zip(machines, asked, strict=True):
-        known[machine.id] = Use(machine, one, now)
+        known[machine.id] = Use(machine, one, now, lab)
 
 
 def of(item: pytest.Item) -> list[Use]:

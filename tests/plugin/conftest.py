@@ -14,8 +14,9 @@ from pytest_machine.testing.fake import FakeDriver
 from pytest_machine.waiting import NotYet, wait
 from tests.conftest import SLOWNESS
 
-# pytester forgets what was imported during an inner run, and cryptography's library cannot be loaded twice.
-for module in ("docker", "cryptography.x509", "pytest_machine.lab", "pytest_machine.reaper"):
+# pytester forgets what was imported during an inner run, and cryptography's library cannot be loaded twice; nor may the
+# kinds of faults, whose names our package keeps.
+for module in ("docker", "cryptography.x509", "pytest_machine.lab", "pytest_machine.reaper", "pytest_machine.sketch"):
     importlib.import_module(module)
 
 CONFTEST = """

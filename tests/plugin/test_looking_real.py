@@ -312,3 +312,65 @@ def screen(shown: str) -> str:
             rows[row][column] = part
             column += 1
     return "\n".join("".join(each) for each in rows)
+
+
+def test_packets_and_a_picture_of_a_failed_test(run: Run, inner: pytest.Pytester) -> None:
+    """The files are complete, only those of failed tests stay, and a shared machine is as new without them."""
+    result = run(
+        """
+        import pytest
+        from pytest_machine import Partition
+        pytestmark = [pytest.mark.machine(name, networks=["front"], reuse="module") for name in ("a", "b")]
+
+        def booted(lab):
+            return [machine.run("cut", "-d", " ", "-f", "22", "/proc/1/stat").stdout for machine in lab]
+
+        def test_cut(lab, pytestconfig):
+            pytestconfig.booted = booted(lab)
+            lab["a"].run("ping", "-c", "10", "-i", "0.02", "-W", "10", lab["b"].networks["front"].ip)
+            with lab.inject(Partition(["a"], ["b"])):
+                assert lab.reachable("a", "b")
+
+        def test_after(lab, pytestconfig):
+            assert booted(lab) == pytestconfig.booted, "none was laid again"
+            for machine in lab:
+                assert machine.run("pgrep", "-x", "tcpdump").stdout.split(), "it is captured"
+            assert lab.reachable("a", "b")
+        """,
+        "--machine-artifacts=art",
+        "--machine-pcap=failed",
+        "--machine-timeline=page.html",
+        failed=1,
+        passed=1,
+    )
+    top = inner.path / "art/test_it.py"
+    result.stdout.fnmatch_lines(
+        [
+            "a | b: cut",
+            "network 'front': a *.*.*.*, b *.*.*.*",
+            f"drawing: {top}/test_cut/lab.svg",
+            "*- machine 'a': packets -*",
+            f"{top}/test_cut/a/packets-front.pcap: * packets",
+            "*- machine 'b': packets -*",
+        ]
+    )
+    for name in "ab":
+        assert len(echoes(top / f"test_cut/{name}/packets-front.pcap")) >= 20
+    assert not list(top.glob("test_after/**/*.pcap"))
+    assert "tcpdump" not in (top / "test_cut/a/processes.txt").read_text()
+    page = (inner.path / "page.html").read_text("utf-8")
+    assert "Partition(a | b)" in page
+    assert "what was in force then" in page
+
+
+def echoes(file: Path) -> list[int]:
+    """Return the types of ICMP packets in a file: 8 asks, 0 answers."""
+    data, at, found = file.read_bytes(), 24, []
+    while at < len(data):
+        size = int.from_bytes(data[at + 8 : at + 12], sys.byteorder)
+        packet = data[at + 16 : at + 16 + size]
+        if packet[12:14] == b"\x08\x00" and packet[23] == 1:
+            found.append(packet[34])
+        at += 16 + size
+    assert at == len(data)
+    return found

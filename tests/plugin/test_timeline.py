@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from pytest_machine.drawing import svg
 from pytest_machine.plugin.journal import Event, pieces, times
 from pytest_machine.plugin.timeline import page
+from tests.rendered.drawings import SCENES
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -36,6 +38,22 @@ LIFE = [
     event("creating", 100, 101, "c"),
     event("waiting", 101, 102, "c"),
     event("kept", 108, 108, "c", text="test_c failed"),
+    event("fault", 104.5, 108, text="Partition(<a> | c)"),
+    event("fault", 104.5, 108, "c", text="Partition(<a> | c)"),
+    event("fault", 105, 106, text="Pause('<a>')"),
+    event("fault", 106.5, 106.6, text="Restart('<a>')"),
+]
+
+
+def drawing(name: str, test: str, outcome: str) -> Event:
+    detail = {"svg": svg(SCENES[name], ident=f"{name}-{test}", style=False), "outcome": outcome, "shape": name}
+    return Event(kind="drawing", machine="", name="", begun=110, ended=110, text=test, detail=detail)
+
+
+DRAWN = [
+    drawing("tiers", "test_a.py::test_1", "passed"),
+    *(drawing("many", f"test_b.py::test_{number}", "passed") for number in range(5)),
+    drawing("tiers-cut", "test_a.py::test_<b>", "failed"),
 ]
 
 
@@ -91,6 +109,40 @@ def test_the_page_is_whole_and_alone() -> None:
     assert all(bar["title"] == bar["aria-label"] and bar["role"] == "img" for bar in checker.bars)
     for said in ("oom: Killed &amp; gone", "The stars are wrong.", ">kept<", ">not made<"):
         assert said in text
+    assert "Their networks" not in text
+
+
+def test_faults_have_lanes_of_their_own() -> None:
+    text = page(LIFE)
+    lanes = re.findall(r'class="bar fault" role="img" title="([^"]*)"[^>]*--lane:(\d)">([^<]*)<', text)
+    partition, pause = "Partition(&lt;a&gt; | c)", "Pause(&#x27;&lt;a&gt;&#x27;)"
+    assert lanes == [
+        (f"{partition}: in force for 3.50 s", "0", partition),
+        (f"{pause}: in force for 1.00 s", "1", pause),
+        ("Restart(&#x27;&lt;a&gt;&#x27;): in force for 0.10 s", "1", ""),  # too short for a word
+        (f"{partition}: in force for 3.50 s", "0", partition),
+    ]
+    # In the table it is one thing that befell two machines, when it began.
+    row = f'<th scope="row">&lt;a&gt;, &lt;c&gt;</th><td class="number">4.50 s</td><td>{partition} (for 3.50 s)</td>'
+    assert text.count(row) == 1
+
+
+def test_labs_are_drawn_once_a_shape_and_those_of_failed_tests_first() -> None:
+    text = page([*LIFE, *DRAWN])
+    checker = Checker()
+    checker.feed(text)
+    assert checker.open == []
+    figures = re.findall(r"<figcaption>(.*?)</figcaption>", text)
+    assert figures == [
+        '<em class="stillborn">failed</em> <code>test_a.py::test_&lt;b&gt;</code>: what was in force then',
+        "<code>test_a.py::test_1</code>",
+        "<code>test_b.py::test_0</code>, <code>test_b.py::test_1</code>, <code>test_b.py::test_2</code> and 2 more",
+    ]
+    ids = re.findall(r'\bid="([^"]*)"', text)
+    assert len(ids) == len(set(ids)) > 6
+    many = page([*LIFE, *(drawing("tiers", f"test_{number}", "failed") for number in range(50))])
+    assert many.count("<figure>") == 40
+    assert "and 10 more" in many
 
 
 def test_a_run_without_machines_has_a_page_too() -> None:
@@ -146,23 +198,82 @@ def test_a_machine_that_workers_share_has_one_test_at_a_time_and_an_end(inner: p
     assert float(re.search(r"queueing (\d+[.]\d) s", result.stdout.str())[1]) > 0.4  # type: ignore[index]
 
 
-def test_in_a_browser(inner: pytest.Pytester) -> None:
-    """It is drawn: in light and in dark, the bars are there, in their colours."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A browser without a window; what it is given comes behind."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
         pytest.skip("there is no chromium here (apt-get install chromium)")
-    file = inner.path / "t.html"
-    file.write_text(page(LIFE), "utf-8")
-    for dark, paper, bar in ((False, (251, 251, 250), (59, 111, 212)), (True, (18, 21, 27), (108, 155, 245))):
-        picture = inner.path / f"{dark}.png"
-        argv = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-        argv += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-        argv += [f"--user-data-dir={inner.path / 'profile'}", "--window-size=1200,900", f"--screenshot={picture}"]
+    argv = [found, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    argv += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    return [*argv, f"--user-data-dir={tmp_path_factory.mktemp('browser') / 'profile'}"]
+
+
+def test_in_a_browser(browser: list[str], tmp_path: Path) -> None:
+    """It is drawn: in light and in dark, the bars are there, in their colours, and so are faults and labs."""
+    file = tmp_path / "t.html"
+    file.write_text(page([*LIFE, *DRAWN]), "utf-8")
+    for dark, paper, bar, fault, cut in (
+        (False, (251, 251, 250), (59, 111, 212), (122, 63, 176), (198, 47, 47)),
+        (True, (18, 21, 27), (108, 155, 245), (199, 155, 240), (255, 123, 118)),
+    ):
+        picture = tmp_path / f"{dark}.png"
+        # At half the size, which is a quarter of the pixels to count.
+        argv = [*browser, "--window-size=1200,1500", "--force-device-scale-factor=0.5", f"--screenshot={picture}"]
         argv += [f"--blink-settings=preferredColorScheme={0 if dark else 1}", file.as_uri()]
         subprocess.run(argv, check=True, capture_output=True, timeout=60)
         colours = pixels(picture)
-        assert colours.get(paper, 0) > 50_000
-        assert colours.get(bar, 0) > 500, "the bar of a machine that is being made"
+        assert colours.get(paper, 0) > 20_000
+        assert colours.get(bar, 0) > 200, "the bar of a machine that is being made"
+        assert colours.get(fault, 0) > 200, "the bar of a fault"
+        assert colours.get(cut, 0) > 5, "what is cut"
+
+
+MEASURE = """
+<script>
+const bad = [];
+for (const svg of document.querySelectorAll("svg")) {
+  const whole = svg.getBoundingClientRect();
+  const texts = [...svg.querySelectorAll("text")].map(t => [t.textContent, t.getBoundingClientRect()]);
+  texts.forEach(([said, one], number) => {
+    if (one.left < whole.left || one.right > whole.right || one.top < whole.top || one.bottom > whole.bottom)
+      bad.push(said + " leaves its picture");
+    for (const [other, there] of texts.slice(0, number))
+      if (one.left < there.right && there.left < one.right && one.top + 3 < there.bottom && there.top + 3 < one.bottom)
+        bad.push(said + " lies on " + other);
+  });
+  for (const box of svg.querySelectorAll("rect.f-sheet")) {
+    const place = box.getBoundingClientRect();
+    for (const [said, one] of texts)
+      if (one.left < place.right && place.left < one.right && one.top + 3 < place.bottom && place.top + 3 < one.bottom
+          && (one.left < place.left || one.right > place.right || one.top < place.top || one.bottom > place.bottom))
+        bad.push(said + " leaves its box");
+  }
+}
+const bars = [...document.querySelectorAll(".bar")].map(b => [b.title, b.getBoundingClientRect()]);
+bars.forEach(([said, one], number) => {
+  for (const [other, there] of bars.slice(0, number))
+    if (one.left + 1 < there.right && there.left + 1 < one.right && one.top + 1 < there.bottom
+        && there.top + 1 < one.bottom)
+      bad.push(said + " lies on " + other);
+});
+document.title = document.querySelectorAll("svg text").length + " texts, " + bars.length + " bars: " + bad.join("; ");
+</script>
+"""
+
+
+def test_nothing_lies_on_anything_else(browser: list[str], tmp_path: Path) -> None:
+    """As a browser with fonts of its own has measured it: texts of pictures, and bars."""
+    file = tmp_path / "t.html"
+    drawn = [drawing(name, name, "failed") for name in SCENES]
+    file.write_text(page([*LIFE, *drawn]).replace("</body>", f"{MEASURE}</body>"), "utf-8")
+    argv = [*browser, "--window-size=1200,1600", "--dump-dom", file.as_uri()]
+    found = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout
+    title = re.search(r"<title>(\d+) texts, (\d+) bars: (.*?)</title>", found, re.DOTALL)
+    assert title is not None, found[:500]
+    assert int(title[1]) > 200
+    assert int(title[2]) > 10
+    assert title[3] == ""
 
 
 def pixels(file: Path) -> dict[tuple[int, int, int], int]:
