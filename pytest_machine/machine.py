@@ -84,6 +84,8 @@ class Link:
 
     name: str
     ip: str
+    ip6: str = ""
+    """Its IPv6 address; empty where the network has none."""
 
 
 class Machine:
@@ -181,8 +183,10 @@ class Machine:
     @property
     def networks(self) -> Mapping[str, Link]:
         """Its place on each of the lab's networks: ``machine.networks["front"].ip``."""
-        seen = self.driver.look([self.record])[self.id].networks
-        return {name: Link(name, ip) for name, ip in seen.items()}
+        seen = self.driver.look([self.record])[self.id]
+        # As it was asked for, then what came later.
+        order = sorted(seen.networks, key=lambda name: [*self.record.networks, name].index(name))
+        return {name: Link(name, seen.networks[name], seen.networks6.get(name, "")) for name in order}
 
     @property
     def env(self) -> dict[str, str]:
@@ -379,6 +383,7 @@ class Machine:
             driver.restore(self.record, name)
             if self.state is State.RUNNING:
                 self._settle(timeout)
+                self._tell_booted()
 
     def snapshots(self) -> list[str]:
         """Return the names of its snapshots; raises `Unsupported` where the driver cannot tell."""
@@ -426,6 +431,8 @@ class Machine:
                 driver.create(self.record, birth.seed(self.record))
             self._settle(timeout)
             birth.load(self.record)
+            # What its lab gives it, such as routes, is a part of what it is as noted.
+            self._tell_booted()
             self.note()
 
     def provision(self, *, tell: Tell = _quiet) -> list[str]:
@@ -509,7 +516,9 @@ class Machine:
     def connect(self, network: Network) -> Link:
         """Put it on a network of its lab; return its place there."""
         driver = self._can(SupportsNetworks)
-        return Link(network.name, driver.connect(self.record, network))
+        ip = driver.connect(self.record, network)
+        ip6 = driver.look([self.record])[self.id].networks6.get(network.name, "") if network.subnet6 else ""
+        return Link(network.name, ip, ip6)
 
     def disconnect(self, network: Network) -> None:
         """Take it off a network."""
