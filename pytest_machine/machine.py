@@ -34,7 +34,7 @@ from .driver import (
     SupportsSnapshots,
 )
 from .errors import NotRunning, Unsupported, UsageError
-from .model import Address, Id, Network, Record, Result, Spec, State, names
+from .model import Address, Id, Network, Record, Result, Seen, Spec, State, names
 from .options import configure
 from .plugins import Registry, another
 from .provisioner import Tell
@@ -183,7 +183,10 @@ class Machine:
     @property
     def networks(self) -> Mapping[str, Link]:
         """Its place on each of the lab's networks: ``machine.networks["front"].ip``."""
-        seen = self.driver.look([self.record])[self.id]
+        return self.links_of(self.driver.look([self.record])[self.id])
+
+    def links_of(self, seen: Seen) -> Mapping[str, Link]:
+        """Return its place on each network, by what its driver has seen."""
         # As it was asked for, then what came later.
         order = sorted(seen.networks, key=lambda name: [*self.record.networks, name].index(name))
         return {name: Link(name, seen.networks[name], seen.networks6.get(name, "")) for name in order}
@@ -427,13 +430,23 @@ class Machine:
             elif isinstance(driver, SupportsSnapshots):
                 driver.restore(self.record, "pristine")
             else:
+                on = self._on()
                 driver.destroy(self.record)
                 driver.create(self.record, birth.seed(self.record))
+                for network in on:
+                    self.connect(network)
             self._settle(timeout)
             birth.load(self.record)
             # What its lab gives it, such as routes, is a part of what it is as noted.
             self._tell_booted()
             self.note()
+
+    def _on(self) -> list[Network]:
+        """Return the networks that it is on, as its driver finds them."""
+        if not isinstance(self.driver, SupportsNetworks) or not (links := self.networks):
+            return []
+        lab = [each for each in self.driver.find_networks() if each.lab == self.record.lab]
+        return [each for each in lab if each.name in links]
 
     def provision(self, *, tell: Tell = _quiet) -> list[str]:
         """See to it that it is the Docker host that it is meant to be; return what was changed, in words.
@@ -517,7 +530,7 @@ class Machine:
         """Put it on a network of its lab; return its place there."""
         driver = self._can(SupportsNetworks)
         ip = driver.connect(self.record, network)
-        ip6 = driver.look([self.record])[self.id].networks6.get(network.name, "") if network.subnet6 else ""
+        ip6 = self.driver.look([self.record])[self.id].networks6.get(network.name, "") if network.subnet6 else ""
         return Link(network.name, ip, ip6)
 
     def disconnect(self, network: Network) -> None:

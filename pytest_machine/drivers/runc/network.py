@@ -503,4 +503,5 @@ def _bridge_of(book: Ledger, id_: Id) -> Bridge | None:
 
 def networks() -> list[Network]:
     """Return every lab network of this host."""
-    return [found for bridge in ledger().bridges.values() if (found := bridge.of_lab) is not None]
+    bridges = ledger().bridges.values()
+    return [replace(found, subnet=bridge.subnet) for bridge in bridges if (found := bridge.of_lab) is not None]
