@@ -12,7 +12,7 @@ import functools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -165,7 +165,9 @@ def _keep(
     wanted: Sequence[preloads.Source], key: str, spec: Spec, *, store: Store, registry: Registry, run: str
 ) -> bool:
     # A lab's names are the user's; this one is nobody's. Should we die, its run's reaper destroys it, or `prune` later.
-    spec = replace(spec, name=f"preload-{new_id()}", preload=(), networks=(), router=False, topology=None, needs=frozenset())
+    spec = replace(
+        spec, name=f"preload-{new_id()}", preload=(), networks=(), router=False, topology=None, needs=frozenset()
+    )
     unborn = note(spec, store=store, registry=registry, run=run, expires=time.time() + _MAKING)
     driver = unborn.driver
     record = bear(replace(unborn, loaded=wanted), store=store)

@@ -500,14 +500,17 @@ class Lab:
         *,
         port: int | None = None,
         network: str | None = None,
+        ipv6: bool = False,
         timeout: float = 1.0,
     ) -> bool:
         """Return whether a packet from one machine reaches another and an answer comes back, within `timeout` seconds.
 
-        With `port`, by a TCP connection: one that is refused has arrived, too. Without, by a ping. On `network`, or on
-        the first that both are on.
+        With `port`, by a TCP connection: one that is refused has arrived, too. Without, by a ping. To its address on
+        `network`, or on the first that both are on; where there is none, to each that it has: a router may lead there.
+        With `ipv6`, to its IPv6 addresses; a machine that has none is not reached.
         """
-        return reachable(self._one(here), self._one(there), port=port, network=network, timeout=timeout)
+        a, b = self._one(here), self._one(there)
+        return reachable(a, b, port=port, network=network, ipv6=ipv6, timeout=timeout)
 
     def wait_until(self, check: Callable[[], T], what: str = "", *, timeout: float = 60.0, every: float = 0.1) -> T:
         """Call `check` until it returns something true, and return that; raises `WaitTimeout` with what was last seen.

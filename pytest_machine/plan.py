@@ -26,7 +26,7 @@ Members = Mapping[str, Sequence[str]]
 _DOCKERS = ipaddress.IPv4Network("172.17.0.0/16")
 # Linux takes less, but no TCP works well with it; more no virtual Ethernet of Linux takes. IPv6 wants 1280 (RFC 8200).
 _MTU, _MTU6, _MTU_MOST = 576, 1280, 65535
-# Addresses of a subnet that no machine gets: the network's own, the one that Docker keeps for a router, and everybody's.
+# Addresses of a subnet that no machine gets: the network's own, one that Docker keeps for a router, and everybody's.
 _RESERVED = 3
 _UNITS = {"": 1, "bit": 1, "kbit": 1_000, "mbit": 1_000_000, "gbit": 1_000_000_000}
 
@@ -226,7 +226,9 @@ class Topology:
     def to_json(self) -> dict[str, object]:
         """Return this as values that `json` can write, without what only the making of machines needs."""
         return {
-            "networks": {name: {f.name: getattr(net, f.name) for f in fields(Net)} for name, net in self.networks.items()},
+            "networks": {
+                name: {f.name: getattr(net, f.name) for f in fields(Net)} for name, net in self.networks.items()
+            },
             "roles": {
                 name: {"count": role.count, "networks": list(role.networks), "router": role.router}
                 for name, role in self.roles.items()
@@ -372,7 +374,13 @@ class Topology:
             found = ipaddress.IPv4Network(net.subnet)
         except ValueError as error:
             raise self._no_subnet(name, net.subnet, error, "'10.1.0.0/24'") from error
-        if found.is_loopback or found.is_multicast or found.is_link_local or found.is_unspecified or not found.prefixlen:
+        if (
+            found.is_loopback
+            or found.is_multicast
+            or found.is_link_local
+            or found.is_unspecified
+            or not found.prefixlen
+        ):
             raise self._no_subnet(name, net.subnet, "it is not for machines", "'10.1.0.0/24'")
         return found
 
@@ -424,13 +432,19 @@ class Topology:
                 if found is not None and found.num_addresses - _RESERVED < count:
                     raise self._bad(
                         f"The subnet of the network '{name}' is too small for its machines.",
-                        {"subnet": found, "it has room for": max(0, found.num_addresses - _RESERVED), "machines": count},
+                        {
+                            "subnet": found,
+                            "it has room for": max(0, found.num_addresses - _RESERVED),
+                            "machines": count,
+                        },
                         f"give it a wider one, such as '{found.network_address}/{_prefix(found, count)}'",
                     )
 
     def _check_link(self, link: Link, members: Members, ways: Mapping[str, Mapping[str, Hop]]) -> None:
         if len(link.between) != 2:
-            raise self._bad(f"A link has two ends, and one has {len(link.between)}.", {}, "Link('web', 'db', loss=0.01)")
+            raise self._bad(
+                f"A link has two ends, and one has {len(link.between)}.", {}, "Link('web', 'db', loss=0.01)"
+            )
         for end in link.between:
             if end not in self.roles and end not in members:
                 raise self._bad(

@@ -7,7 +7,7 @@ are; a machine is told only when that has changed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from . import plan
@@ -128,7 +128,9 @@ class Ways:
         """Return the shell script that makes a machine's routes, and a router pass on; empty: it has neither."""
         place = self._placed[machine]
         routes = self.routes(machine)
-        lines = [f"ip -{6 if ':' in r.to else 4} route add {r.to} via {r.via} proto {_PROTOCOL} || exit" for r in routes]
+        lines = [
+            f"ip -{6 if ':' in r.to else 4} route add {r.to} via {r.via} proto {_PROTOCOL} || exit" for r in routes
+        ]
         script = _FLUSH + "".join(f"{line}\n" for line in lines) if lines else ""
         closed = len(place.links) > 1 and not place.links.keys() <= set(self._open)
         if place.router or closed:
@@ -145,12 +147,12 @@ def _passing(place: Placed, open_: Collection[str]) -> str:
         + _PASS
         + f'all="{" ".join(every)}"\nopen="{" ".join(passing)}"\n'
         # Where nobody is told to route, whoever brings a router of its own is free to.
-        + f'between={"ACCEPT" if place.router else ""}\npass iptables && pass ip6tables || exit\n'
+        + f"between={'ACCEPT' if place.router else ''}\npass iptables && pass ip6tables || exit\n"
     )
 
 
 def telling(hosts: str | None, script: str, before: str) -> str:
-    """Return what a machine is told: its ``/etc/hosts`` if that is another one, and routes in place of those `before`."""
+    """Return what a machine is told: its ``/etc/hosts`` if it is another one, and routes in place of those `before`."""
     found = _HOSTS.format(hosts=hosts) if hosts is not None else ""
     if script or before:
         found += script if _FLUSH in script or _FLUSH not in before else _FLUSH + script

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_machine.errors import MachineError
 
-from . import levels, matrix
+from . import levels, marker, matrix
 from .choice import Choice
 from .fixtures import uses_machine
 from .pool import shared_scope
@@ -56,6 +56,7 @@ class Collection:
         if next(item.iter_markers(levels.NAME), None) is None:
             return
         asked = levels.asked(item)
+        marker.check(asked)
         shared_scope([self._choice.completed(one) for one in asked])
         if uses_machine(item):
             for one in asked:

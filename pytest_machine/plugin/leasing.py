@@ -108,7 +108,7 @@ def _resets(asked: Sequence[Asked]) -> dict[str, bool]:
 
 def _call(node: Node, name: str, arguments: dict[str, object], *, taken: Sequence[str]) -> Asked:
     """Return what a factory's call asks for."""
-    for key in sorted({"count", "reset", "reuse", "share"} & set(arguments)):
+    for key in sorted({"count", "reset", "reuse", "share", "topology"} & set(arguments)):
         raise BadSpec(
             f"A machine factory takes no '{key}': each call makes one machine, for as long as the factory's scope.",
             hint="call it once for each machine; module_machine_factory() makes machines that live longer",

@@ -488,7 +488,9 @@ def _own_subnet(book: Ledger, network: Network) -> str:
     for bridge in book.bridges.values():
         other = bridge.of_lab
         if (other is None or other.lab == network.lab) and wanted.overlaps(bridge.range):
-            whose = f"the network '{other.name}' of its lab" if other else "the bridge by which this host reaches machines"
+            whose = (
+                f"the network '{other.name}' of its lab" if other else "the bridge by which this host reaches machines"
+            )
             raise DriverError(
                 f"The network '{network.name}' cannot have the subnet '{wanted}': it overlaps with that of {whose}.",
                 facts={"that one": bridge.subnet},
