@@ -274,23 +274,22 @@ class Lab:
         return made
 
     def _connect(self, wanted: Mapping[Machine, Sequence[str]]) -> None:
-        """Put machines on networks, all at once."""
+        """Put machines on networks: on all of those at once, on each one after the other, in the order of addresses."""
         known = {name: self.network(name) for own in wanted.values() for name in own}
+
+        def connect(network: Network) -> None:
+            for machine, own in wanted.items():
+                if network.name in own:
+                    machine.connect(network)
+
         # Those first whose subnet is given, so that none of the others takes it.
         for given in (True, False):
+            self._each(connect, [network for network in known.values() if bool(network.subnet) is given])
 
-            def connect(machine: Machine, given: bool = given) -> None:
-                for name in wanted[machine]:
-                    if bool(known[name].subnet) is given:
-                        machine.connect(known[name])
-
-            if any(bool(known[name].subnet) is given for own in wanted.values() for name in own):
-                self._each(connect, [machine for machine, own in wanted.items() if own])
-
-    def _each(self, do: Callable[[Machine], object], machines: Sequence[Machine]) -> None:
-        """Do something to machines, in parallel; all are tried, then the first error is raised."""
+    def _each(self, do: Callable[[T], object], things: Iterable[T]) -> None:
+        """Do something to several things, in parallel; all are tried, then the first error is raised."""
         turn = threading.Semaphore(_AT_ONCE)
-        going = [Errand(functools.partial(do, machine), turn=turn) for machine in machines]
+        going = [Errand(functools.partial(do, each), turn=turn) for each in things]
         errors: list[Exception] = []
         for each in going:
             try:
@@ -345,6 +344,8 @@ class Lab:
         """
         one = self._one(machine)
         name = network if isinstance(network, str) else network.name
+        if name in self._networks and (there := one.networks.get(name)):
+            return there
         if self._topology is not None:
             members = {each.name: tuple(each.networks) for each in self.machines}
             members[one.name] = tuple(dict.fromkeys((*members[one.name], name)))

@@ -1,8 +1,8 @@
 """What the machines of a lab are told of each other: whom they know by name, and by whom they reach other networks.
 
-Names are in ``/etc/hosts``, where containers do not look: they have them by Docker, which asks the machine. Routes and
-what a router passes on are gone after a boot, and are told again. All of it is a pure function of where the machines
-are; a machine is told only when that has changed.
+Names are in ``/etc/hosts``, of which a container on the machine's own network (``--network host``) gets a copy. Routes
+and what a router passes on are gone after a boot, and are told again. All of it is a pure function of where the
+machines are; a machine is told only when that has changed.
 """
 
 from __future__ import annotations

@@ -39,5 +39,5 @@ class TestRunc(DriverSuite):
     def reaches_outside(self, machine: Specimen) -> bool:
         with self.ssh(machine) as connection:
             script = f"exec 3<>/dev/tcp/{self.outside}/7 && cat <&3"
-            result = connection.run("timeout", "2", "bash", "-c", script, check=False)
+            result = connection.run("timeout", "1", "bash", "-c", script, check=False)
         return result.stdout == "from outside\n"

@@ -122,7 +122,10 @@ def test_it(lab, turn):
         ("topology=Topology(roles={'a': Role(memory='much')})", "cannot have memory='much'"),
         ("topology=Topology(networks={'n': Net(mtu=1)}, roles={'a': Role()})", "cannot have an MTU of 1"),
         ("'a', networks=['front'], router=True", "'a' is to route, and sits on fewer than two networks"),
-        ("topology=Topology(networks=['n'], roles={'a': Role(networks=['n'])}), driver='none'", "The driver 'none' does not have 'networks'."),
+        (
+            "topology=Topology(networks=['n'], roles={'a': Role(networks=['n'])}), driver='none'",
+            "The driver 'none' does not have 'networks'.",
+        ),
     ],
 )
 def test_wrong_ones_end_the_collection(inner: pytest.Pytester, mark: str, says: str) -> None:
