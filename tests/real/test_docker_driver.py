@@ -27,7 +27,7 @@ from pytest_machine.owner import Run
 from pytest_machine.plan import pairs
 from pytest_machine.plugins import Registry
 from tests.dockerd import IP, Dockerd
-from tests.real.meeting import PROBE, owners
+from tests.real.meeting import meeting
 
 
 @pytest.fixture
@@ -157,8 +157,8 @@ def test_a_topology(at_home: Dockerd, docker_lab: Lab) -> None:
     )
     web, gw, vault = docker_lab["web"], docker_lab["gw"], docker_lab["vault"]
     wanted = pairs(DECLARED.members, DECLARED.routers, DECLARED.open)
-    # Each asks in a thread, and a thread is where the engine is not.
-    assert {each for name in DECLARED.members for each in _met(docker_lab, name)} == wanted
+    # Not in threads: the network that we are in is a thread's own.
+    assert meeting(docker_lab, wanted, at_once=False) == wanted
     assert docker_lab.reachable("web", "db", ipv6=True, port=22)
     assert " ttl=63 " in web.run("ping", "-n", "-c", "1", "-W", "5", "db.back").stdout
     assert web.run("ping", "-M", "do", "-s", "1373", "-c", "1", gw.networks["front"].ip, check=False).returncode != 0
@@ -180,12 +180,6 @@ def test_a_topology(at_home: Dockerd, docker_lab: Lab) -> None:
     # What two networks cannot have is said.
     with pytest.raises(DriverError, match="Docker lets no two networks have the same"):
         vault.connect(dataclasses.replace(docker_lab.networks["front"], id=new_id(), name="other", subnet6=""))
-
-
-def _met(lab: Lab, name: str) -> set[tuple[str, str]]:
-    whose = owners(lab)
-    others = [address for address, owner in whose.items() if owner != name]
-    return {(name, whose[address]) for address in lab[name].run("sh", "-c", PROBE, "sh", *others).stdout.split()}
 
 
 def test_from_another_computer(elsewhere: Dockerd, docker_lab: Lab, busybox: Callable[..., str]) -> None:

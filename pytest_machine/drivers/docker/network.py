@@ -21,6 +21,7 @@ that the older one counts.
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -233,8 +234,9 @@ def _number(outer: Outer, there: Json, subnet: ipaddress.IPv4Network, slot: int,
     members: list[Json] = outer.api.containers(all=True, filters={"network": there["Id"]})
     taken = {addresses(each["NetworkSettings"]["Networks"][there["Name"]])[0] for each in members}
     # The last is everybody's, the first two are the network's own and a router's.
-    for number in (slot, *range(2, subnet.num_addresses - 1)):
-        if number < subnet.num_addresses - 1 and str(subnet[number]) not in taken:
+    last: int = subnet.num_addresses - 1
+    for number in itertools.chain([slot], range(2, last)):
+        if number < last and str(subnet[number]) not in taken:
             return number
     raise DriverError(
         f"The subnet '{subnet}' of the network '{name}' has no room for one more machine.", hint="give it a wider one"
