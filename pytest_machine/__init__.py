@@ -46,6 +46,10 @@ if TYPE_CHECKING:
     from .model import Spec as Spec
     from .model import State as State
     from .options import option as option
+    from .plan import Link as Link
+    from .plan import Net as Net
+    from .plan import Role as Role
+    from .plan import Topology as Topology
     from .plugin.machines import MachineFactory as MachineFactory
     from .plugin.machines import Machines as Machines
     from .plugins import Registry as Registry
@@ -78,12 +82,14 @@ _HOMES = {
     "Injection": "breaking",
     "Kill": "faults.power",
     "Lab": "lab",
+    "Link": "plan",
     "Loss": "faults.network",
     "Machine": "machine",
     "MachineError": "errors",
     "MachineFactory": "plugin.machines",
     "Machines": "plugin.machines",
     "MemoryPressure": "faults.resources",
+    "Net": "plan",
     "Node": "swarm",
     "Partition": "faults.network",
     "Pause": "faults.power",
@@ -93,11 +99,13 @@ _HOMES = {
     "Reorder": "faults.network",
     "Restart": "faults.power",
     "Result": "model",
+    "Role": "plan",
     "Seed": "model",
     "Seen": "model",
     "Spec": "model",
     "State": "model",
     "Swarm": "swarm",
+    "Topology": "plan",
     "bridge": "topology",
     "groups": "topology",
     "halves": "topology",
@@ -128,12 +136,14 @@ __all__ = [
     "Injection",
     "Kill",
     "Lab",
+    "Link",
     "Loss",
     "Machine",
     "MachineError",
     "MachineFactory",
     "Machines",
     "MemoryPressure",
+    "Net",
     "Node",
     "Partition",
     "Pause",
@@ -143,11 +153,13 @@ __all__ = [
     "Reorder",
     "Restart",
     "Result",
+    "Role",
     "Seed",
     "Seen",
     "Spec",
     "State",
     "Swarm",
+    "Topology",
     "bridge",
     "groups",
     "halves",

@@ -12,7 +12,7 @@ import functools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -60,6 +60,10 @@ _ADOPTED = 20.0
 
 # Seconds that machines on their way get, at Ctrl-C, to come and be destroyed; a local driver needs one or two.
 _PATIENCE = 4.0
+
+
+Names = Sequence[tuple[str, str]]
+"""(name, address) of the machines that one is to know, in the order in which its programs are to try them."""
 
 
 class Witness:
@@ -112,6 +116,7 @@ def note(
         run=run,
         lab=lab,
         networks=spec.networks,
+        router=spec.router,
         preload=key,
         engine=daemon.public(spec.engine),
         install_url=spec.install_url,
@@ -160,7 +165,9 @@ def _keep(
     wanted: Sequence[preloads.Source], key: str, spec: Spec, *, store: Store, registry: Registry, run: str
 ) -> bool:
     # A lab's names are the user's; this one is nobody's. Should we die, its run's reaper destroys it, or `prune` later.
-    spec = replace(spec, name=f"preload-{new_id()}", preload=(), networks=(), needs=frozenset())
+    spec = replace(
+        spec, name=f"preload-{new_id()}", preload=(), networks=(), router=False, topology=None, needs=frozenset()
+    )
     unborn = note(spec, store=store, registry=registry, run=run, expires=time.time() + _MAKING)
     driver = unborn.driver
     record = bear(replace(unborn, loaded=wanted), store=store)
@@ -184,9 +191,7 @@ def _add(record: Record, store: Store) -> None:
         ) from error
 
 
-def bear(
-    unborn: Unborn, *, store: Store, names: Mapping[str, str] | None = None, witness: Witness | None = None
-) -> Record:
+def bear(unborn: Unborn, *, store: Store, names: Names = (), witness: Witness | None = None) -> Record:
     """Make the machine and wait until its Docker answers; return its record, ready.
 
     `names` are other machines' names and addresses, for ``/etc/hosts``. On any error everything is taken back first,
@@ -206,7 +211,7 @@ def bearing(
     unborn: Unborn,
     *,
     store: Store,
-    names: Mapping[str, str] | None = None,
+    names: Names = (),
     turn: threading.Semaphore | None = None,
     witness: Witness | None = None,
 ) -> Errand[Record]:
@@ -216,7 +221,7 @@ def bearing(
         end(record, unborn.driver, store=store)
 
     heard = witness or Witness()
-    return Errand(lambda: _bear(unborn, store=store, names=names or {}, witness=heard), late=unwanted, turn=turn)
+    return Errand(lambda: _bear(unborn, store=store, names=names, witness=heard), late=unwanted, turn=turn)
 
 
 def born(unborn: Unborn, bearing: Errand[Record]) -> Record:
@@ -261,7 +266,7 @@ def abandon(pairs: Iterable[tuple[Unborn, Errand[Record] | None]], *, store: Sto
     wait_all(going, _PATIENCE)
 
 
-def _bear(unborn: Unborn, *, store: Store, names: Mapping[str, str], witness: Witness) -> Record:
+def _bear(unborn: Unborn, *, store: Store, names: Names, witness: Witness) -> Record:
     record, driver = unborn.record, unborn.driver
     try:
         with store.lock(record.name):
@@ -312,7 +317,7 @@ def loaded(record: Record) -> list[str]:
     return [str(asked) for asked in json.loads(_text(record.directory / _LOADED) or "[]")]
 
 
-def plan(record: Record, driver: Driver, *, store: Store, names: Mapping[str, str], settings: Engine) -> Seed:
+def plan(record: Record, driver: Driver, *, store: Store, names: Names, settings: Engine) -> Seed:
     """Return what the machine is born with; its keys and certificates are in its directory from here on."""
     for path, file in daemon.files(settings).items():
         write(record.directory / Path(path).name, file.content, mode=file.mode, durable=False)
@@ -372,24 +377,25 @@ def _text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def write_hosts(record: Record, names: Mapping[str, str]) -> bytes:
+def write_hosts(record: Record, names: Names) -> bytes:
     """Note the names that the machine is to know; return its ``/etc/hosts``."""
     content = hosts(record, names).encode()
     write(record.directory / HOSTS, content, mode=0o644, durable=False)
     return content
 
 
-def known(record: Record) -> dict[str, str]:
-    """Return the names and addresses that the machine was told last; none where nothing is noted."""
+def known(record: Record) -> Names:
+    """Return what the machine was told last, its own name among it; none where nothing is noted."""
     lines = _text(record.directory / HOSTS).splitlines()[len(_LOCAL) :]
-    return {name: ip for ip, _, name in (line.partition(" ") for line in lines)}
+    return tuple((name, ip) for ip, _, name in (line.partition(" ") for line in lines))
 
 
-def hosts(record: Record, names: Mapping[str, str]) -> str:
-    """Return ``/etc/hosts`` for a machine that knows the others by name."""
+def hosts(record: Record, names: Names) -> str:
+    """Return ``/etc/hosts`` for a machine that knows the others by name; a name may have several addresses."""
     lines = list(_LOCAL)
-    own = {record.name: record.address.among if record.address else "127.0.1.1"}
-    lines += [f"{ip} {name}" for name, ip in {**own, **names}.items()]
+    if record.name not in {name for name, _ in names}:
+        lines.append(f"{record.address.among if record.address else '127.0.1.1'} {record.name}")
+    lines += [f"{ip} {name}" for name, ip in names]
     return "\n".join(lines) + "\n"
 
 

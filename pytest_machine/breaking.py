@@ -20,6 +20,7 @@ from .disturbance import Disturbance
 from .driver import SupportsDisk
 from .errors import CleanupFailed, ConnectFailed, MachineError, UnknownMachine, Unsupported
 from .fault import Fault, Host, OfMachines, SupportsRenewal
+from .faults.network import KEY, Links, NetworkFault, enforce
 from .model import DiskTrouble, Id, Isolation, Result, Seen, State, Value, names
 from .schedule import Choice, steps
 from .waiting import wait
@@ -27,6 +28,7 @@ from .waiting import wait
 if TYPE_CHECKING:
     from .lab import Lab
     from .machine import Machine
+    from .plan import Topology
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Host)
@@ -43,7 +45,7 @@ umask 022
 {script}"""
 _SETTLE = """\
 for each in {undos}/{pattern}; do
-  [ ! -e "$each" ] || {{ sh "$each" && rm -f "$each"; }} || bad=1
+  [ ! -e "$each" ] || [ "$each" = {undos}/{keep} ] || {{ sh "$each" && rm -f "$each"; }} || bad=1
 done
 [ ! -e {undos} ] || rmdir --ignore-fail-on-non-empty {undos} 2>/dev/null
 [ -z "$bad" ]"""
@@ -101,6 +103,7 @@ class Breaking:
         self._injections: list[Injection] = []
         self._facts: dict[Id, dict[str, object]] = {}
         self._swept = False
+        self._links: Links | None = None
         self.upset: set[Id] = set()
         """Machines that something was done to from within."""
         self.troubled: set[Id] = set()
@@ -143,8 +146,6 @@ class Breaking:
         """Let something go wrong; in force when this returns."""
         injection = Injection(self, fault() if isinstance(fault, type) else fault)
         with self._lock:
-            for machine in self._lab.machines:
-                machine.booted = self._booted
             if not self._swept:
                 self._inherit()
                 self._swept = True
@@ -201,14 +202,46 @@ class Breaking:
         hosts = field.hosts.values()
         field.each([host for host in hosts if host.disk and host.state is not State.ABSENT], lambda host: host.mend())
         field.each([host for host in hosts if host.state is State.RUNNING and host.logs_in], clear)
+        self.establish()
 
     def _sweep(self) -> None:
+        """Undo what is left in the machines, but for what their links do at all times."""
         field = _Field(self, None)
         left = [host for host in field.hosts.values() if host.id in self.troubled]
         field.each(left, lambda host: host.mend())
-        field.each(list(field.hosts.values()), lambda host: host.settle("*"))
+        field.each(list(field.hosts.values()), lambda host: host.settle("*", keep=self._kept(host.name)))
 
-    def _booted(self, machine: Machine) -> None:
+    def _kept(self, machine: str) -> str:
+        there = [each.name for each in self._lab.machines]
+        return KEY if self._links is not None and machine in self._links.ends(there) else ""
+
+    # What is so without anybody's injecting it.
+
+    def link(self, topology: Topology) -> None:
+        """Note what links do; `establish` puts it in force."""
+        self._links = Links(topology)
+
+    @property
+    def standing(self) -> list[Fault]:
+        """What the links of the lab do, as a fault that nothing heals."""
+        there = [machine.name for machine in self._lab.machines]
+        return [self._links] if self._links is not None and self._links.ends(there) else []
+
+    def establish(self) -> None:
+        """Put in force what links do; again: nothing happens. Raises `Unsupported` where a kernel cannot."""
+        with self._lock:
+            for fault in self.standing:
+                fault.inject(_Field(self, None))
+
+    def readdress(self) -> None:
+        """Put what is in force in force again, because machines have other addresses than before."""
+        with self._lock:
+            field = _Field(self, None)
+            if any(isinstance(fault, NetworkFault) for fault in field.active):
+                enforce(field)
+
+    def booted(self, machine: Machine) -> None:
+        """Put in force at a machine that has booted what is in force."""
         self._facts.pop(machine.id, None)
         self.renew(machine)
 
@@ -219,6 +252,8 @@ class Breaking:
                 return
             field = _Field(self, None)
             field.hosts[machine.name].settle("*")
+            if self._kept(machine.name) and self._links is not None:
+                self._links.renew(field, field.hosts[machine.name])
             for injection in self.injections:
                 if isinstance(injection.fault, SupportsRenewal):
                     field = _Field(self, injection)
@@ -268,7 +303,7 @@ class _Field:
 
     @property
     def active(self) -> Sequence[Fault]:
-        return [injection.fault for injection in self._breaking.injections]
+        return [*self._breaking.standing, *(injection.fault for injection in self._breaking.injections)]
 
     def chosen(self, wanted: Sequence[str]) -> list[Host]:
         for name in wanted:
@@ -345,6 +380,10 @@ class _Host:
         return {"": self._machine.ip, **self._field.look(self._machine).networks}
 
     @property
+    def addresses6(self) -> Mapping[str, str]:
+        return self._field.look(self._machine).networks6
+
+    @property
     def facts(self) -> dict[str, object]:
         return self._breaking.facts_of(self._machine)
 
@@ -367,13 +406,13 @@ class _Host:
         self._breaking.upset.add(self._machine.id)
         return self.shell(_UPSET.format(undos=_UNDOS, key=key or self._field.token, undo=undo, script=script))
 
-    def settle(self, key: str = "") -> None:
+    def settle(self, key: str = "", *, keep: str = "") -> None:
         if self._machine.id in self._breaking.upset and self.state is State.RUNNING:
-            self.clear(key or self._field.token)
+            self.clear(key or self._field.token, keep=keep)
 
-    def clear(self, pattern: str = "*") -> None:
-        """Undo what lies in the machine, whoever left it."""
-        self.shell(_SETTLE.format(undos=_UNDOS, pattern=pattern), timeout=60)
+    def clear(self, pattern: str = "*", *, keep: str = "") -> None:
+        """Undo what lies in the machine, whoever left it, but for what is called `keep`."""
+        self.shell(_SETTLE.format(undos=_UNDOS, pattern=pattern, keep=keep), timeout=60)
 
     def engine_answers(self) -> None:
         machine = self._machine

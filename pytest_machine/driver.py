@@ -169,11 +169,16 @@ class SupportsReset(Protocol):
 class SupportsNetworks(Protocol):
     """Machines can sit on further networks, which nothing else reaches.
 
-    A machine whose record names networks reaches other machines over such alone, from its birth on.
+    A machine whose record names networks reaches other machines over such alone, from its birth on; the outside it
+    reaches as its host does, unless all networks that it is on are isolated. Networks of two labs may have equal
+    subnets. A driver that cannot give one its `subnet`, `subnet6` or `mtu` raises `Unsupported` or `DriverError`.
     """
 
     def connect(self, record: Record, network: Network) -> str:
-        """Put the running machine on the network, made if it is not there; return its address. Again: the same."""
+        """Put the running machine on the network, made if it is not there; return its address. Again: the same.
+
+        The IPv4 address; that of IPv6, where the network has it, is in `Seen.networks6`. Both outlive a boot.
+        """
         ...
 
     def disconnect(self, record: Record, network: Network) -> None:
@@ -185,7 +190,7 @@ class SupportsNetworks(Protocol):
         ...
 
     def find_networks(self) -> Iterable[Network]:
-        """Return every network that carries our tags, rebuilt from them, without any store."""
+        """Return every network that carries our tags, rebuilt from them, without any store; with its real subnet."""
         ...
 
 

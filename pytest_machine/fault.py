@@ -47,6 +47,11 @@ class Host(Protocol):
         ...
 
     @property
+    def addresses6(self) -> Mapping[str, str]:
+        """The same for IPv6, of those networks that have it."""
+        ...
+
+    @property
     def facts(self) -> dict[str, object]:
         """What was found out about it since it booted, by whom ever: a place to keep it, emptied by a boot."""
         ...

@@ -1,7 +1,8 @@
 """Lab: machines that live and die together, and the networks between them.
 
 Its machines are made in parallel, all or none. Each knows the others by name. Machines that sit on networks of the lab
-talk to each other over those alone; machines that sit on none share their driver's own.
+talk to each other over those alone; machines that sit on none share their driver's own. What its networks are like, who
+routes between them and what links do by themselves is declared once (`pytest_machine.plan`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import json
 import os
 import threading
 import time
@@ -16,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from . import birth
+from . import birth, plan
 from .breaking import Breaking, Injection
 from .capture import LIMIT, Captures
 from .disturbance import Disturbance
@@ -24,14 +26,16 @@ from .driver import Driver, SupportsDisk, SupportsNetworks
 from .errand import Errand
 from .errors import BadSpec, CleanupFailed, CommandFailed, UnknownMachine
 from .fault import Fault
-from .machine import Machine
-from .model import Id, Network, Record, Spec, names, new_id
+from .machine import Link, Machine
+from .model import Id, Network, Record, Spec, State, names, new_id
 from .owner import host_id
+from .plan import Net, Topology
 from .plugins import Registry
 from .reaching import reachable
 from .schedule import Choice
-from .store import Store
+from .store import Store, write
 from .waiting import NotYet, wait
+from .ways import Placed, Ways, telling
 
 if TYPE_CHECKING:
     from .swarm import Swarm
@@ -40,6 +44,10 @@ T = TypeVar("T")
 
 # More at once would only make each of them slower, and a cloud's API angry.
 _AT_ONCE = 32
+# In a machine's directory: the script that it was told its routes by.
+_TOLD = "ways"
+# Seconds in which a machine has changed its routes.
+_TELLING = 60.0
 
 
 class Lab:
@@ -69,8 +77,10 @@ class Lab:
         self._machines: dict[str, Machine] = {}
         self._networks: dict[str, Network] = {}
         self._connectors: dict[type, SupportsNetworks] = {}
-        self._known: dict[str, dict[str, str]] = {}
+        self._known: dict[str, birth.Names] = {}
+        self._topology: Topology | None = None
         self._lock = threading.RLock()
+        self._telling = threading.RLock()
         self._breaking = Breaking(self)
 
     @classmethod
@@ -98,6 +108,9 @@ class Lab:
         lab._known = {machine.name: birth.known(machine.record) for machine in machines}
         if machines:
             lab._id = Id(machines[0].record.lab)
+        lab._recall()
+        for machine in machines:
+            machine.booted = lab._booted
         for driver in {
             type(driver): driver for driver in (*drivers, *(machine.driver for machine in machines))
         }.values():
@@ -155,6 +168,11 @@ class Lab:
         """The lab's own networks, by name."""
         return dict(self._networks)
 
+    @property
+    def topology(self) -> Topology | None:
+        """What was declared of it; None: nothing. Machines and networks that came later are not in it."""
+        return self._topology
+
     def create(self, *specs: Spec) -> list[Machine]:
         """Make machines, in parallel, and put them on their networks; return them in the order of `specs`.
 
@@ -164,6 +182,7 @@ class Lab:
         twice = sorted({name for name in wanted if wanted.count(name) > 1 or name in self._machines})
         if twice:
             raise BadSpec(f"A lab cannot have two machines called {names(twice)}.", hint="give each a name of its own")
+        self._declare(specs)
         begun = time.time()
         unborn: list[birth.Unborn] = []
         try:
@@ -183,9 +202,12 @@ class Lab:
             self._machines |= {machine.name: machine for machine in made}
             # Known before there is anything to remove, and for longer than there are machines.
             self._connectors |= {type(m.driver): m.driver for m in made if isinstance(m.driver, SupportsNetworks)}
+            for machine in made:
+                machine.booted = self._booted
         try:
-            self._connect(zip(made, specs, strict=True))
-            self._spread_names()
+            self._connect({machine: spec.networks for machine, spec in zip(made, specs, strict=True)})
+            self._tell()
+            self._breaking.establish()
             for machine in made:
                 if isinstance(machine.driver, SupportsDisk) and machine.record.options.get("disk"):
                     machine.run("sync", "-f", "/")  # what a crash must not take: it was there before the test
@@ -193,6 +215,34 @@ class Lab:
             self._drop(made, error)
             raise
         return made
+
+    def _declare(self, specs: Sequence[Spec]) -> None:
+        """Note what is declared of the lab; raises `BadSpec` when the machines to come do not go with it."""
+        known = [self._topology, *(spec.topology for spec in specs)]
+        declared = list({id(each): each for each in known if each is not None}.values())
+        if any(each != declared[0] for each in declared[1:]):
+            raise BadSpec("A lab has one topology.", hint="declare all of its machines in one: Topology(roles={...})")
+        members = {m.name: m.record.networks for m in self.machines} | {s.name: s.networks for s in specs if s.name}
+        routers = [m.name for m in self.machines if m.record.router] + [spec.name for spec in specs if spec.router]
+        if not declared:
+            plan.check_routers(members, routers, ())
+            return
+        declared[0].check(members, routers)
+        if self._topology is None:
+            self._topology = declared[0]
+            self._store.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write(self._note, json.dumps(declared[0].to_json()).encode(), durable=False)
+            self._breaking.link(declared[0])
+
+    @property
+    def _note(self) -> Path:
+        return self._store.path / f"topology-{self._id}.json"
+
+    def _recall(self) -> None:
+        """Learn what was declared of the lab by whom made it."""
+        with contextlib.suppress(OSError, ValueError, BadSpec):
+            self._topology = Topology.from_json(json.loads(self._note.read_text("utf-8")))
+            self._breaking.link(self._topology)
 
     def _bear(self, specs: Sequence[Spec], unborn: Sequence[birth.Unborn], begun: float) -> list[Machine]:
         talking = {
@@ -203,7 +253,7 @@ class Lab:
         older = {
             m.name: m.address.among for m in self.machines if m.record.address is not None and not self._on_networks(m)
         }
-        everyone = {**older, **talking}
+        everyone = tuple({**older, **talking}.items())
 
         turn = threading.Semaphore(_AT_ONCE)
         bearings: list[Errand[Record]] = []
@@ -211,7 +261,7 @@ class Lab:
         errors: list[BaseException] = []
         try:
             for each, spec in zip(unborn, specs, strict=True):
-                known = self._known[each.record.name] = {} if spec.networks else dict(everyone)
+                known = self._known[each.record.name] = () if spec.networks else everyone
                 bearings.append(birth.bearing(each, store=self._store, names=known, turn=turn, witness=self._witness))
             for each, bearing in zip(unborn, bearings, strict=True):
                 try:
@@ -231,30 +281,111 @@ class Lab:
             raise errors[0]
         return made
 
-    def _connect(self, pairs: Iterable[tuple[Machine, Spec]]) -> None:
-        for machine, spec in pairs:
-            for name in spec.networks:
-                machine.connect(self.network(name))
+    def _connect(self, wanted: Mapping[Machine, Sequence[str]]) -> None:
+        """Put machines on networks: on all of those at once, on each one after the other, in the order of addresses."""
+        known = {name: self.network(name) for own in wanted.values() for name in own}
+
+        def connect(network: Network) -> None:
+            for machine, own in wanted.items():
+                if network.name in own:
+                    machine.connect(network)
+
+        # Those first whose subnet is given, so that none of the others takes it.
+        for given in (True, False):
+            self._each(connect, [network for network in known.values() if bool(network.subnet) is given])
+
+    def _each(self, do: Callable[[T], object], things: Iterable[T]) -> None:
+        """Do something to several things, in parallel; all are tried, then the first error is raised."""
+        turn = threading.Semaphore(_AT_ONCE)
+        going = [Errand(functools.partial(do, each), turn=turn) for each in things]
+        errors: list[Exception] = []
+        for each in going:
+            try:
+                each.result()
+            except Exception as error:  # noqa: BLE001  # raised below, when all have ended
+                errors.append(error)
+        if errors:
+            for other in errors[1:]:
+                errors[0].add_note(f"Another machine failed too: {other}")
+            raise errors[0]
 
     def mend(self) -> None:
         """Put every machine on the networks that it was asked for with, and tell it the others' names.
 
         What is so already stays as it is: this ends what a process that was killed has begun.
         """
-        for machine in self.machines:
+        self._rejoin(self.machines)
+        self._tell()
+
+    def _rejoin(self, machines: Sequence[Machine]) -> None:
+        lacking: dict[Machine, list[str]] = {}
+        for machine in machines:
             on = machine.networks if machine.record.networks else {}
-            for name in machine.record.networks:
-                if name not in on:
-                    machine.connect(self.network(name))
-        self._spread_names()
+            lacking[machine] = [name for name in machine.record.networks if name not in on]
+        self._connect(lacking)
+
+    @contextlib.contextmanager
+    def resetting(self, *which: str) -> Iterator[list[Machine]]:
+        """Let machines be reset in a block: they leave networks that they were not asked for with, and rejoin others.
+
+        Yields those whose names are given. What they are when the block is over is what they are noted as.
+        """
+        going = [self[name] for name in which]
+        for machine in going:
+            for name in machine.networks if self._networks else ():
+                if name not in machine.record.networks:
+                    machine.disconnect(self.network(name))
+        yield going
+        if self._networks:
+            before = {machine: set(machine.networks) for machine in going}
+            self._rejoin(going)
+            told = self._tell()
+            for machine in going:
+                if machine.name in told or set(machine.networks) != before[machine]:
+                    machine.note()
+
+    def attach(self, machine: str | Machine, network: str | Network) -> Link:
+        """Put a running machine on a network of the lab, by name or as in `networks`; return its place there.
+
+        It stays there through boots; names, routes and faults follow at once. A name that the lab does not know is a
+        new network, unless the lab has a topology: then it raises `BadSpec`. Again: nothing happens.
+        """
+        one = self._one(machine)
+        name = network if isinstance(network, str) else network.name
+        if name in self._networks and (there := one.networks.get(name)):
+            return there
+        if self._topology is not None:
+            members = {each.name: tuple(each.networks) for each in self.machines}
+            members[one.name] = tuple(dict.fromkeys((*members[one.name], name)))
+            self._topology.check(members, [each.name for each in self.machines if each.record.router])
+        link = one.connect(self.network(name))
+        if isinstance(one.driver, SupportsNetworks):
+            self._connectors[type(one.driver)] = one.driver
+        self._tell()
+        self._breaking.readdress()
+        return link
+
+    def detach(self, machine: str | Machine, network: str | Network) -> None:
+        """Take a machine off a network of the lab; names, routes and faults follow at once. Again: nothing happens."""
+        name = network if isinstance(network, str) else network.name
+        if name in self._networks:
+            self._one(machine).disconnect(self._networks[name])
+            self._tell()
+            self._breaking.readdress()
 
     def network(self, name: str) -> Network:
-        """Return the lab's network of that name, noted now if it is new."""
+        """Return the lab's network of that name, noted now if it is new, with what is declared of it."""
         with self._lock:
             if name not in self._networks:
+                declared = self._topology.networks.get(name) if self._topology else None
+                net, id_ = declared or Net(), new_id()
                 self._networks[name] = Network(
-                    id=new_id(),
+                    id=id_,
                     name=name,
+                    subnet=net.subnet,
+                    subnet6=net.ipv6 if isinstance(net.ipv6, str) else plan.ula(id_) if net.ipv6 else "",
+                    mtu=net.mtu,
+                    isolated=net.isolated,
                     store=self._store.path,
                     host=host_id(),
                     run=self._run,
@@ -266,23 +397,75 @@ class Lab:
     def _on_networks(self, machine: Machine) -> Mapping[str, str]:
         return {name: link.ip for name, link in machine.networks.items()} if self._networks else {}
 
-    def _spread_names(self) -> None:
-        """See to it that each machine finds the others under the address at which it can reach them."""
-        links = {machine.name: self._on_networks(machine) for machine in self.machines}
-        for machine in self.machines:
-            mine = links[machine.name]
-            known: dict[str, str] = {}
-            for other in self.machines:
-                shared = [name for name in mine if name in links[other.name]]
-                if other is machine:
-                    known[other.name] = next(iter(mine.values()), machine.address.among)
-                elif shared:
-                    known[other.name] = links[other.name][shared[0]]
-                elif not mine and not links[other.name]:
-                    known[other.name] = other.address.among
-            if known != self._known.get(machine.name):
-                machine.put(birth.write_hosts(machine.record, known), "/etc/hosts")
+    def _placed(self) -> tuple[dict[str, Placed], set[str]]:
+        """Return where each machine is, and which of them run; each driver is asked once."""
+        placed: dict[str, Placed] = {}
+        running: set[str] = set()
+        machines = self.machines
+        if not self._networks:
+            alone = {m.name: Placed(among=m.address.among) for m in machines if m.record.address is not None}
+            return alone, set(alone)
+        # Drivers with equal options are one; they need not be hashable.
+        kinds: list[Driver] = []
+        for machine in machines:
+            if machine.driver not in kinds:
+                kinds.append(machine.driver)
+        for driver in kinds:
+            theirs = [machine for machine in machines if machine.driver == driver]
+            for id_, seen in driver.look([machine.record for machine in theirs]).items():
+                machine = next(each for each in theirs if each.id == id_)
+                by_lab = bool(machine.record.networks) or machine.record.address is None
+                placed[machine.name] = Placed(
+                    links=machine.links_of(seen),
+                    among="" if by_lab else machine.address.among,
+                    router=machine.record.router,
+                )
+                if seen.state is State.RUNNING:
+                    running.add(machine.name)
+        return {machine.name: placed[machine.name] for machine in machines}, running
+
+    def _tell(self, again: str = "") -> set[str]:
+        """Tell each machine that runs whom it knows by name and by whom it reaches others; return who was told.
+
+        Who knows it already is not told, but for one that has forgotten it `again`, because it has booted.
+        """
+        with self._telling:
+            placed, running = self._placed()
+            ways = Ways(placed, self._subnets(placed))
+            told: set[str] = set()
+
+            def tell(machine: Machine) -> None:
+                known, script = ways.names(machine.name), ways.script(machine.name)
+                note = machine.record.directory / _TOLD
+                before = note.read_text("utf-8") if note.exists() else ""
+                new = known != self._known.get(machine.name) or machine.name == again
+                if not new and script == before:
+                    return
+                content = birth.write_hosts(machine.record, known).decode() if new else None
+                root = () if machine.address.user == "root" else ("sudo", "-n")
+                machine.run(*root, "sh", "-c", telling(content, script, before), timeout=_TELLING)
                 self._known[machine.name] = known
+                write(note, script.encode(), durable=False)
+                told.add(machine.name)
+
+            self._each(tell, [machine for machine in self.machines if machine.name in running])
+            return told
+
+    def _subnets(self, placed: Mapping[str, Placed]) -> Mapping[str, Network]:
+        """Return the networks with the subnets that their driver has chosen, where routes lead to them."""
+        if not any(place.router for place in placed.values()):
+            return self._networks
+        found = dict(self._networks)
+        for driver in self._connectors.values():
+            found |= {each.name: each for each in driver.find_networks() if each.lab == self._id}
+        return found
+
+    def _booted(self, machine: Machine) -> None:
+        """Give a machine that has booted what it has of its lab."""
+        if machine.name in self._machines:
+            if self._networks:
+                self._tell(again=machine.name)
+            self._breaking.booted(machine)
 
     def swarm(
         self,
@@ -375,14 +558,17 @@ class Lab:
         *,
         port: int | None = None,
         network: str | None = None,
+        ipv6: bool = False,
         timeout: float = 1.0,
     ) -> bool:
         """Return whether a packet from one machine reaches another and an answer comes back, within `timeout` seconds.
 
-        With `port`, by a TCP connection: one that is refused has arrived, too. Without, by a ping. On `network`, or on
-        the first that both are on.
+        With `port`, by a TCP connection: one that is refused has arrived, too. Without, by a ping. To its address on
+        `network`, or on the first that both are on; where there is none, to each that it has: a router may lead there.
+        With `ipv6`, to its IPv6 addresses; a machine that has none is not reached.
         """
-        return reachable(self._one(here), self._one(there), port=port, network=network, timeout=timeout)
+        a, b = self._one(here), self._one(there)
+        return reachable(a, b, port=port, network=network, ipv6=ipv6, timeout=timeout)
 
     def capture(
         self,
@@ -451,6 +637,7 @@ class Lab:
         errors = self._end(going, kill=kill) + self._remove_networks()
         if errors:
             raise CleanupFailed("Not everything of the lab could be destroyed.", errors, hint="pytest-machine prune")
+        self._note.unlink(missing_ok=True)
 
     def _remove_networks(self) -> list[Exception]:
         """Remove every network; one that Ctrl-C left, or whose machines went before, is still known the next time."""

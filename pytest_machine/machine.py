@@ -36,7 +36,7 @@ from .driver import (
 )
 from .errand import Errand
 from .errors import BadSpec, MachineError, NotRunning, Unsupported, UsageError
-from .model import Address, Id, Network, Record, Result, Spec, State, names
+from .model import Address, Id, Network, Record, Result, Seen, Spec, State, names
 from .options import configure
 from .plugins import Registry, another
 from .provisioner import COPYING_HERE, Tell
@@ -88,6 +88,8 @@ class Link:
 
     name: str
     ip: str
+    ip6: str = ""
+    """Its IPv6 address; empty where the network has none."""
 
 
 class Machine:
@@ -186,8 +188,13 @@ class Machine:
     @property
     def networks(self) -> Mapping[str, Link]:
         """Its place on each of the lab's networks: ``machine.networks["front"].ip``."""
-        seen = self.driver.look([self.record])[self.id].networks
-        return {name: Link(name, ip) for name, ip in seen.items()}
+        return self.links_of(self.driver.look([self.record])[self.id])
+
+    def links_of(self, seen: Seen) -> Mapping[str, Link]:
+        """Return its place on each network, by what its driver has seen."""
+        # As it was asked for, then what came later.
+        order = sorted(seen.networks, key=lambda name: [*self.record.networks, name].index(name))
+        return {name: Link(name, seen.networks[name], seen.networks6.get(name, "")) for name in order}
 
     @property
     def env(self) -> dict[str, str]:
@@ -498,6 +505,7 @@ class Machine:
             driver.restore(self.record, name)
             if self.state is State.RUNNING:
                 self._settle(timeout)
+                self._tell_booted()
                 self._hear_again()
 
     def snapshots(self) -> list[str]:
@@ -544,13 +552,25 @@ class Machine:
             elif isinstance(driver, SupportsSnapshots):
                 driver.restore(self.record, "pristine")
             else:
+                on = self._on()
                 driver.destroy(self.record)
                 driver.create(self.record, birth.seed(self.record))
+                for network in on:
+                    self.connect(network)
             letting_go.result()
             self._settle(timeout)
             birth.load(self.record)
+            # What its lab gives it, such as routes, is a part of what it is as noted.
+            self._tell_booted()
             self.note()
             self._hear_again()
+
+    def _on(self) -> list[Network]:
+        """Return the networks that it is on, as its driver finds them."""
+        if not isinstance(self.driver, SupportsNetworks) or not (links := self.networks):
+            return []
+        lab = [each for each in self.driver.find_networks() if each.lab == self.record.lab]
+        return [each for each in lab if each.name in links]
 
     def provision(self, *, tell: Tell = _quiet) -> list[str]:
         """See to it that it is the Docker host that it is meant to be; return what was changed, in words.
@@ -636,7 +656,9 @@ class Machine:
     def connect(self, network: Network) -> Link:
         """Put it on a network of its lab; return its place there."""
         driver = self._can(SupportsNetworks)
-        return Link(network.name, driver.connect(self.record, network))
+        ip = driver.connect(self.record, network)
+        ip6 = self.driver.look([self.record])[self.id].networks6.get(network.name, "") if network.subnet6 else ""
+        return Link(network.name, ip, ip6)
 
     def disconnect(self, network: Network) -> None:
         """Take it off a network."""

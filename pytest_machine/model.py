@@ -11,9 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NewType, Self
+from typing import TYPE_CHECKING, Any, NewType, Self
 
 from .errors import BadSpec
+
+if TYPE_CHECKING:
+    from .plan import Topology
 
 Id = NewType("Id", str)
 """A machine's or network's identity: 10 lower-case hex digits, unique on earth for our purposes (40 random bits).
@@ -108,6 +111,10 @@ class Spec:
     """The driver's own fields (see `pytest_machine.options`), secrets included."""
     networks: tuple[str, ...] = ()
     """Names of the lab's networks that it sits on, besides its driver's own."""
+    router: bool = False
+    """Whether it passes packets on between those networks, so that others reach by it what they are not on."""
+    topology: Topology | None = None
+    """What is declared of its whole lab: the networks' subnets and their like, and the links; None: nothing."""
     needs: frozenset[str] = frozenset()
     """Names of capabilities and isolation (`pytest_machine.driver.NEEDS`)."""
     engine: Engine = field(default_factory=Engine)
@@ -190,6 +197,8 @@ class Record:
     """The lab that it lives and dies with; empty for one on its own."""
     networks: tuple[str, ...] = ()
     """Names of the lab's networks that it was asked for with. With any, it reaches other machines over such alone."""
+    router: bool = False
+    """Whether it passes packets on between its networks."""
     preload: str = ""
     """The key of the images that its driver keeps for it (`SupportsPreload`); empty: none are."""
     engine: Mapping[str, object] = field(default_factory=dict)
@@ -250,6 +259,7 @@ class Record:
         for name in ("networks", "tls_sans"):
             known[name] = _texts(known, name)
         known["options"] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+        known["router"] = known.get("router") is True
         address = known.get("address")
         if isinstance(address, Mapping):
             known["address"] = Address(**{f.name: address[f.name] for f in fields(Address) if f.name in address})
@@ -288,6 +298,26 @@ class Network:
     created: float
     subnet: str = ""
     """IPv4 in CIDR form; empty: the driver takes a free one."""
+    subnet6: str = ""
+    """IPv6 in CIDR form; empty: its machines have no IPv6 addresses on it."""
+    mtu: int | None = None
+    """Bytes of the largest packet; None: the driver's own."""
+    isolated: bool = False
+    """Whether who sits on such networks alone is to reach nobody but those who share one, and the host's clients."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return this as values that `json` can write; `from_json` reads them back."""
+        return {**{f.name: getattr(self, f.name) for f in fields(self)}, "store": str(self.store)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, object]) -> Self:
+        """Rebuild a network; raises `KeyError`, `TypeError` or `ValueError` when `data` is none.
+
+        Unknown keys are passed over, and what older versions did not note is as it was then.
+        """
+        known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+        known["store"] = Path(str(known["store"]))
+        return cls(**known)  # type: ignore[arg-type]  # we wrote it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,6 +328,8 @@ class Seen:
     address: Address | None = None
     networks: Mapping[str, str] = field(default_factory=dict)
     """Name of a network that the machine sits on → its address there."""
+    networks6: Mapping[str, str] = field(default_factory=dict)
+    """The same for IPv6, of those networks that have it."""
     detail: str = ""
     """Why, in the provider's words, when the state alone would puzzle."""
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .noted import Noted
 
 FILE = "machines.toml"
-_FOR_TESTS = ("reuse", "share", "reset", "teardown", "logs", "fail_on")
+_FOR_TESTS = ("reuse", "share", "reset", "teardown", "logs", "fail_on", "router", "topology")
 """What the mark takes besides: it makes sense only where there is a test."""
 
 

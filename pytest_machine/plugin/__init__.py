@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 _MARK = (
     "machine(*names, driver=, count=, reuse=, share=, reset=, teardown=, image=, engine=, memory=, cpus=, disk=, "
-    "networks=, swarm=, role=, needs=, preload=, registry_mirror=, insecure_registries=, engine_options=, engine_env=, "
-    "labels=, options=, timeout=, logs=, fail_on=): the throwaway Docker hosts that the test's fixtures give."
+    "networks=, router=, topology=, swarm=, role=, needs=, preload=, registry_mirror=, insecure_registries=, "
+    "engine_options=, engine_env=, labels=, options=, timeout=, logs=, fail_on=): the throwaway Docker hosts that the "
+    "test's fixtures give."
 )
 
 

@@ -128,6 +128,8 @@ class Choice:
             driver=driver.name,
             options={**from_environment(driver, os.environ), **settings, **full.options},
             networks=full.networks or (),
+            router=bool(full.router),
+            topology=full.topology,
             needs=full.needs or frozenset(),
             engine=Engine(
                 registry_mirror=full.registry_mirror or (),

@@ -56,6 +56,7 @@ class Collection:
         if next(item.iter_markers(levels.NAME), None) is None:
             return
         asked = levels.asked(item)
+        marker.check(asked)
         shared_scope([self._choice.completed(one) for one in asked])
         marker.swarm(asked)
         if uses_machine(item):

@@ -130,7 +130,7 @@ def _call(node: Node, name: str, arguments: dict[str, object], *, taken: Sequenc
             f"A machine factory takes no '{key}': a Swarm is of several machines, and each call makes one.",
             hint="make them all, then form it: lab.swarm(managers=['a'])",
         )
-    for key in sorted({"count", "reset", "reuse", "share"} & set(arguments)):
+    for key in sorted({"count", "reset", "reuse", "share", "topology"} & set(arguments)):
         raise BadSpec(
             f"A machine factory takes no '{key}': each call makes one machine, for as long as the factory's scope.",
             hint="call it once for each machine; module_machine_factory() makes machines that live longer",

@@ -27,8 +27,10 @@ def asked(node: pytest.Item | pytest.Collector, nearest: Sequence[Asked] = ()) -
 
 def machines(node: pytest.Item | pytest.Collector) -> list[list[Asked]]:
     """Return what each level of `node` asks for, widest first."""
+    folders = [node.path.parent, node.config.rootpath]
     return [
-        [one for mark in level if mark.name == NAME for one in read(mark.args, mark.kwargs)] for level in levels(node)
+        [one for mark in level if mark.name == NAME for one in read(mark.args, mark.kwargs, folders)]
+        for level in levels(node)
     ]
 
 

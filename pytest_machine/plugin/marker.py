@@ -14,14 +14,18 @@ module, in this order from near to wide.
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 
+from pytest_machine import plan
 from pytest_machine.arguments import OPTIONS, Wrong, driver_options, each_of, flag, texts, word
 from pytest_machine.arguments import read as value_of
 from pytest_machine.errors import BadSpec
 from pytest_machine.model import Trouble, Value, check_name, names
+from pytest_machine.plan import Topology
 from pytest_machine.roles import ROLES, Roles, assign, meeting
 
 REUSE = ("never", "class", "module", "package", "session", "runs")
@@ -48,6 +52,10 @@ class Asked:
     swarm: bool | None = None
     """Whether it is a member of the test's Swarm; with a role it is, too."""
     role: str | None = None
+    router: bool | None = None
+    """Whether it passes packets on between its networks."""
+    topology: Topology | None = None
+    """What is declared of the whole lab that it is a part of."""
     needs: frozenset[str] | None = None
     timeout: float | None = None
     """Seconds until it must be ready."""
@@ -73,8 +81,13 @@ ARGUMENTS = (*(f.name for f in fields(Asked) if f.name != "name"), *OPTIONS)
 """Every keyword that the mark takes."""
 
 
-def read(given: Sequence[object], arguments: Mapping[str, object]) -> list[Asked]:
-    """Return what one mark asks for, a machine for each of its names; raise `BadSpec` when it makes no sense."""
+def read(given: Sequence[object], arguments: Mapping[str, object], folders: Sequence[Path] = ()) -> list[Asked]:
+    """Return what one mark asks for, a machine for each of its names; raise `BadSpec` when it makes no sense.
+
+    `folders` are where a file that it names may be, the nearest first.
+    """
+    if arguments.get("topology") is not None:
+        return _declared(given, arguments, folders)
     for key in arguments:
         if key not in ARGUMENTS:
             close = difflib.get_close_matches(key, ARGUMENTS, n=1)
@@ -95,6 +108,65 @@ def read(given: Sequence[object], arguments: Mapping[str, object]) -> list[Asked
         raise _bad("role", said["role"], "swarm=False says that it has none", "leave out one of them")
     asked = Asked(options=options, **said)  # type: ignore[arg-type]  # each reader gives its field's type
     return [replace(asked, name=_name(name)) for name in _once(given)] or [asked]
+
+
+def _declared(given: Sequence[object], arguments: Mapping[str, object], folders: Sequence[Path]) -> list[Asked]:
+    """Return the machines of a topology; what the mark says besides holds for those whose role does not say it."""
+    declared = _topology(arguments["topology"], folders)
+    for key in ("count", "networks", "router"):
+        if arguments.get(key) is not None:
+            raise _bad(key, arguments[key], "the topology says it", f"say it there, of a role: Role({key}=…)")
+    if given:
+        raise BadSpec(
+            "A mark with a topology names no machines: they are the topology's.",
+            facts={"named": ", ".join(map(repr, given)), "the topology's": names(declared.members)},
+            hint="say what is special of one of them in a mark of its own, on a function or class",
+        )
+    declared.check()
+    (common,) = read((), {key: value for key, value in arguments.items() if key != "topology"})
+    found = []
+    for role_name, role in declared.roles.items():
+        said = {"networks": list(role.networks), "router": role.router or None, **role.arguments}
+        try:
+            asked = read(declared.of_role(role_name), said)
+        except BadSpec as error:
+            raise BadSpec(error.message, facts={**error.facts, "role": role_name}, hint=error.hint) from error
+        found += [replace(one.over(common), topology=declared) for one in asked]
+    return found
+
+
+def _topology(value: object, folders: Sequence[Path]) -> Topology:
+    if isinstance(value, Topology):
+        return value
+    if not isinstance(value, str | os.PathLike):
+        raise _bad("topology", value, "it takes a Topology, or the path of a TOML file", "write topology='lab.toml'")
+    places = [folder / value for folder in folders or [Path()]]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise BadSpec(
+            f"There is no topology '{os.fspath(value)}'.",
+            facts={"looked in": ", ".join(dict.fromkeys(str(place.parent) for place in places))},
+            hint="write its path as seen from the test's folder, or from pytest's rootdir",
+        )
+    return _read(found, found.stat().st_mtime_ns)
+
+
+@functools.lru_cache
+def _read(place: Path, _: int) -> Topology:
+    return Topology.read(place)
+
+
+def check(asked: Sequence[Asked]) -> None:
+    """Raise `BadSpec` when a test's machines do not go together: what their topology declares, who routes."""
+    declared = [one.topology for one in asked if one.topology is not None]
+    if any(one != declared[0] for one in declared):
+        raise BadSpec("A test has one topology.", hint="declare all of its machines in one: Topology(roles={...})")
+    members = {one.name: one.networks or () for one in asked}
+    routers = [one.name for one in asked if one.router]
+    if declared:
+        declared[0].check(members, routers)
+    else:
+        plan.check_routers(members, routers, ())
 
 
 def merge(levels: Iterable[Sequence[Asked]]) -> list[Asked]:
@@ -227,6 +299,7 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "reuse": lambda value: word(value, REUSE),
     "share": lambda value: word(value, SHARE),
     "reset": flag,
+    "router": flag,
     "teardown": lambda value: word(value, TEARDOWN),
     "swarm": flag,
     "role": lambda value: word(value, ROLES),

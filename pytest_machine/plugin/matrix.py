@@ -94,7 +94,7 @@ class Matrix:
     def _failure(self, spec: Spec) -> EngineFailed | None:
         key = (spec.driver, str(sorted(spec.options.items(), key=str)))
         if key not in self._failures:
-            plain = replace(spec, name="probe", engine=Engine(), preload=(), networks=())
+            plain = replace(spec, name="probe", engine=Engine(), preload=(), networks=(), router=False, topology=None)
             self._failures[key] = None
             try:
                 self._boot(plain)

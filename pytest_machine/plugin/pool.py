@@ -136,8 +136,8 @@ class Pool:
     def _reset(self, lab: Lab, resets: Mapping[str, bool]) -> bool:
         """Make the machines as new; return whether they are of any use."""
         try:
-            for machine in lab.machines:
-                if resets.get(machine.name, True):
+            with lab.resetting(*(each.name for each in lab.machines if resets.get(each.name, True))) as going:
+                for machine in going:
                     with self._keeper.journal.span("resetting", [machine.record]):
                         machine.reset()
         except (MachineError, OSError):

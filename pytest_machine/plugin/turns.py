@@ -94,8 +94,8 @@ class Shared:
             if lab is None or not (self._known or self._lasts(lab)):
                 return None
             if note["state"] == "used":
-                for machine in lab.machines:
-                    if resets.get(machine.name, True):
+                with lab.resetting(*(each.name for each in lab.machines if resets.get(each.name, True))) as going:
+                    for machine in going:
                         with self._keeper.journal.span("resetting", [machine.record]):
                             machine.reset()
             if (not self._known or all(resets.values())) and not _answers(lab):
@@ -280,6 +280,7 @@ def _made_of(keeper: Keeper, spec: Spec) -> str:
     images = [f"{each} {_changed(Path(each))}" for each in spec.preload]
     return json.dumps(
         [spec.name, spec.driver, repr(driver), asked, list(spec.networks), repr(spec.engine), images, fingerprint]
+        + ([spec.router, repr(spec.topology)] if spec.router or spec.topology else [])
     )
 
 

@@ -7,6 +7,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+import pytest
 
 from pytest_machine.driver import (
     SupportsConsole,
@@ -18,7 +21,9 @@ from pytest_machine.driver import (
     SupportsReset,
     SupportsSnapshots,
 )
+from pytest_machine.errors import DriverError
 from pytest_machine.model import State, names
+from pytest_machine.waiting import wait
 
 from .bench import NETWORK_TAGS, TAGS, Bench, Make, MakeNetwork, Specimen, expect_equal
 
@@ -259,7 +264,8 @@ class AbilityTests(Bench):
     def test_find_networks_rebuilds(self, specimen: Make, network: MakeNetwork) -> None:
         """Whose it is comes back from the tags alone, its machines gone or not; what was found can be removed."""
         driver = self.capable(SupportsNetworks)
-        front, machine = network("front"), self.create(specimen())
+        front = network("front", subnet6="fd74:6573:7400::/64", mtu=1400, isolated=True)
+        machine = self.create(specimen())
         before = self.leftovers()
         driver.connect(machine.record, front)
         self.driver().destroy(machine.record)
@@ -271,6 +277,71 @@ class AbilityTests(Bench):
             expect_equal(found[0], front, NETWORK_TAGS)
         driver.remove_network(found[0])
         self.expect_left(before, "After remove_network() of what find_networks() rebuilt")
+
+    def test_a_network_is_as_asked_for(self, specimen: Make, network: MakeNetwork) -> None:
+        """Subnets of both kinds, the largest packet; the addresses stay through a boot, and are nobody else's."""
+        driver = self.capable(SupportsNetworks)
+        front = network("front", subnet="10.99.7.0/24", subnet6="fd74:6573:7401::/64", mtu=1400)
+        machines = [self.create(specimen()) for _ in range(2)]
+        found = []
+        for machine in machines:
+            address = driver.connect(machine.record, front)
+            seen = self.seen(machine)
+            assert IPv4Address(address) in IPv4Network(front.subnet), f"'{address}' is not of the subnet"
+            assert seen.networks == {"front": address}
+            assert IPv6Address(seen.networks6.get("front", "::")) in IPv6Network(front.subnet6), "no address of subnet6"
+            for each in (address, seen.networks6["front"]):
+                assert self.mtu(machine, each) == 1400, f"not the MTU that was asked for, at '{each}'"
+            found += [address, seen.networks6["front"]]
+        assert len(set(found)) == 4, f"an address was given twice: {names(found)}"
+        (real,) = [each for each in driver.find_networks() if each.id == front.id]
+        assert real.subnet == front.subnet
+        before = self.seen(machines[0])
+        if isinstance(driver, SupportsPower):
+            driver.stop(machines[0].record)
+            driver.start(machines[0].record)
+            self.wait_for_answer(machines[0])
+            again = self.seen(machines[0])
+            assert (again.networks, again.networks6) == (before.networks, before.networks6), "a boot changed addresses"
+            for each in found[:2]:
+                assert self.read_mtu_soon(machines[0], each) == 1400, "a boot changed the MTU"
+
+    def read_mtu_soon(self, machine: Specimen, address: str) -> int:
+        """Read as soon as the machine lets us."""
+        return wait(lambda: self.mtu(machine, address), "The machine's MTU", timeout=self.ready_seconds)
+
+    def test_networks_with_equal_subnets(self, specimen: Make, network: MakeNetwork) -> None:
+        """They live side by side, or the second one is refused."""
+        driver = self.capable(SupportsNetworks)
+        one, two = (network(name, subnet="10.99.8.0/24", lab=f"conformance-{name}") for name in ("one", "two"))
+        machines = [self.create(specimen()) for _ in range(2)]
+        address = driver.connect(machines[0].record, one)
+        if self.equal_subnets:
+            assert driver.connect(machines[1].record, two) == address, "on an equal network it got another address"
+            assert self.seen(machines[1]).networks == {"two": address}
+        else:
+            with pytest.raises(DriverError):
+                driver.connect(machines[1].record, two)
+            assert self.seen(machines[1]).networks == {}
+        assert self.seen(machines[0]).networks == {"one": address}
+
+    def test_on_isolated_networks_alone_there_is_no_outside(self, specimen: Make, network: MakeNetwork) -> None:
+        """It is reached from here and reaches nobody; through a boot; and on another network it does again."""
+        driver = self.capable(SupportsNetworks)
+        safe, front = network("safe", isolated=True), network("front")
+        machine = self.create(specimen(networks=["safe"]))
+        driver.connect(machine.record, safe)
+        assert self.answers(machine), "isolated, it is no longer reached from here"
+        assert not self.reaches_outside(machine), "isolated, it reaches the outside"
+        if isinstance(driver, SupportsPower):
+            driver.stop(machine.record)
+            driver.start(machine.record)
+            self.wait_for_answer(machine)
+            assert not self.reaches_outside(machine), "a boot has let it out"
+        driver.connect(machine.record, front)
+        assert self.reaches_outside(machine), "on a network that is not isolated, it does not reach the outside"
+        driver.disconnect(machine.record, front)
+        assert not self.reaches_outside(machine), "back on an isolated network alone, it still reaches the outside"
 
     # -- console --
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 
@@ -28,7 +29,7 @@ T = TypeVar("T")
 
 # What `find` must rebuild: who it is, whose it is, how to reach its driver again, and when a stranger may destroy it.
 TAGS = ("id", "name", "driver", "options", "store", "host", "run", "lab", "expires")
-NETWORK_TAGS = ("id", "name", "store", "host", "run", "lab")
+NETWORK_TAGS = ("id", "name", "store", "host", "run", "lab", "subnet6", "mtu", "isolated")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +50,9 @@ class Specimen:
 
 
 Make = Callable[..., Specimen]
-"""What the fixture `specimen` gives: ``make(name="", *, store="store", reserve=True)``."""
-MakeNetwork = Callable[[str], Network]
-"""What the fixture `network` gives: ``make(name)``."""
+"""What the fixture `specimen` gives: ``make(name="", *, store="store", reserve=True, networks=())``."""
+MakeNetwork = Callable[..., Network]
+"""What the fixture `network` gives: ``make(name)``, and by keyword what it is to be like: ``subnet=``, ``mtu=``..."""
 
 
 class Bench:
@@ -71,6 +72,8 @@ class Bench:
     shared: ClassVar[bool] = False
     """Whether others make machines of this kind here at the same time. Then the oracle is weaker: only what bears the
     id of one of the test's own machines or networks counts as left."""
+    equal_subnets: ClassVar[bool] = True
+    """Whether networks may have equal subnets. If not, the driver must refuse the second one by a `DriverError`."""
     required: ClassVar[bool] = False
     """Whether a driver that cannot run here is a failure, not a skip."""
 
@@ -106,6 +109,16 @@ class Bench:
         except (NotYet, OSError, MachineError):
             return False
         return True
+
+    def mtu(self, machine: Specimen, address: str) -> int:
+        """Return the largest packet of the interface that has an address, in bytes."""
+        with self.ssh(machine) as connection:
+            links = json.loads(connection.run("ip", "-json", "address", "show", "to", address).stdout)
+        return int(next(link["mtu"] for link in links if link))
+
+    def reaches_outside(self, machine: Specimen) -> bool:  # noqa: ARG002  # a subclass's is asked of one
+        """Return whether a packet of the machine comes through to somebody beyond its host, and an answer back."""
+        pytest.skip(f"{type(self).__name__} does not say how to reach the outside: see Bench.reaches_outside")
 
     # -- what a subclass can use --
 
@@ -203,7 +216,9 @@ class Bench:
         made: list[Specimen] = []
         authority = Authority.ensure(tmp_path / "authority")
 
-        def make(name: str = "", *, store: str = "store", reserve: bool = True) -> Specimen:
+        def make(
+            name: str = "", *, store: str = "store", reserve: bool = True, networks: Sequence[str] = ()
+        ) -> Specimen:
             identity = new_id()
             record = Record(
                 id=identity,
@@ -214,6 +229,7 @@ class Bench:
                 host=socket.gethostname(),
                 run=f"run-{secrets.token_hex(3)}",
                 lab="conformance",
+                networks=tuple(networks),
                 created=time.time(),
                 expires=time.time() + 3600,
             )
@@ -258,7 +274,7 @@ class Bench:
         """Return a maker of networks to be; removed at the end."""
         made: list[Network] = []
 
-        def make(name: str) -> Network:
+        def make(name: str, **changes: Any) -> Network:
             made.append(
                 Network(
                     id=new_id(),
@@ -266,8 +282,8 @@ class Bench:
                     store=tmp_path / "store",
                     host=socket.gethostname(),
                     run="run-net",
-                    lab="conformance",
                     created=time.time(),
+                    **{"lab": "conformance", **changes},
                 )
             )
             self.own.add(made[-1].id)

@@ -31,7 +31,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -257,15 +257,15 @@ class FakeDriver:
     def _ports(self) -> dict[str, int]:
         return {owner: int(path.name) for path, owner in self._links("ports")}
 
-    def _addresses(self) -> dict[tuple[str, str], str]:
-        """Return (machine, network's name) → address."""
+    def _addresses(self) -> dict[tuple[str, str], tuple[str, str]]:
+        """Return (machine, network's name) → its addresses, the second empty where there is no IPv6."""
         return {
-            (owner, network.name): path.name
+            (owner, network.name): (path.name, _address6(network, path.name))
             for network in self.find_networks()
             for path, owner in self._links(f"networks/{network.id}")
         }
 
-    def _seen(self, id: Id, port: int | None, networks: Mapping[tuple[str, str], str]) -> Seen:
+    def _seen(self, id: Id, port: int | None, networks: Mapping[tuple[str, str], tuple[str, str]]) -> Seen:
         if not self._tags(id).exists():
             return Seen(state=State.ABSENT)
         if not (self._home(id) / "created").exists():
@@ -274,7 +274,8 @@ class FakeDriver:
         return Seen(
             state=State.STOPPED if answer is None else State(answer),
             address=Address(ip=_HOST, engine_port=port) if port else None,
-            networks={name: address for (owner, name), address in networks.items() if owner == id},
+            networks={name: address for (owner, name), (address, _) in networks.items() if owner == id},
+            networks6={name: six for (owner, name), (_, six) in networks.items() if owner == id and six},
         )
 
     def _step(self, step: str, record: Record) -> None:
@@ -402,14 +403,20 @@ def _read_record(path: Path) -> Record | None:
 
 
 def _network_json(network: Network) -> dict[str, object]:
-    found: dict[str, object] = {f.name: getattr(network, f.name) for f in fields(Network)}
-    return {**found, "store": str(network.store), "subnet": network.subnet or _subnet(network.id)}
+    return {**network.to_json(), "subnet": network.subnet or _subnet(network.id)}
+
+
+def _address6(network: Network, address: str) -> str:
+    """Return the IPv6 address that has the number of an IPv4 address."""
+    if not network.subnet6:
+        return ""
+    number = int(ipaddress.IPv4Address(address)) - int(ipaddress.IPv4Network(network.subnet)[0])
+    return str(ipaddress.IPv6Network(network.subnet6)[number])
 
 
 def _read_network(path: Path) -> Network | None:
     try:
-        data = json.loads(path.read_text("utf-8"))
-        return Network(**{**data, "store": Path(data["store"])})
+        return Network.from_json(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

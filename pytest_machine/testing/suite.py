@@ -50,7 +50,10 @@ class DriverSuite(AbilityTests, LifeTests):
     ``write(machine, text)``, ``read(machine)``, ``answers(machine)``
         How a file gets onto a machine's disk, how it is read back, and whether the machine is awake. The first two go
         over SSH; the third asks Docker over TLS where certificates can be planted at birth, else SSH.
-    ``many``, ``ready_seconds``, ``settle_seconds``, ``kill_at``, ``shared``, ``required``
+    ``mtu(machine, address)``, ``reaches_outside(machine)``
+        For drivers with networks: the largest packet of an interface, by default read over SSH, and whether a packet of
+        the machine comes through to somebody beyond its host; without the latter, isolation is not tested.
+    ``many``, ``ready_seconds``, ``settle_seconds``, ``kill_at``, ``shared``, ``equal_subnets``, ``required``
         See their docstrings.
 
     Tests of capabilities that your driver does not have are skipped by name. If `check` says that the driver cannot run

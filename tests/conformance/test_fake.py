@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +51,23 @@ class FakeSuite(DriverSuite):
     def read(self, machine: Specimen) -> str | None:
         path = self.place / "machines" / machine.id / "disk" / "written"
         return path.read_text("utf-8") if path.exists() else None
+
+    def mtu(self, machine: Specimen, address: str) -> int:
+        for network in self._networks_of(machine, address):
+            return int(network["mtu"] or 1500)
+        raise AssertionError(f"nobody has '{address}'")
+
+    def reaches_outside(self, machine: Specimen) -> bool:
+        found = list(self._networks_of(machine))
+        return not found or not all(network["isolated"] for network in found)
+
+    def _networks_of(self, machine: Specimen, address: str = "*") -> Iterator[dict[str, Any]]:
+        """What the tags say of the networks that it is on; by an IPv6 address as by that of IPv4."""
+        number = int(ip_address(address)) & 0xFF if address != "*" else None
+        for path in self.place.glob("networks/*/*"):
+            mine = json.loads(path.read_text("utf-8"))["id"] == machine.id
+            if mine and number in (None, int(ip_address(path.name)) & 0xFF):
+                yield json.loads(path.parent.with_suffix(".json").read_text("utf-8"))
 
 
 @pytest.fixture(scope="module", autouse=True)

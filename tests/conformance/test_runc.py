@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
+
+import pytest
 
 from pytest_machine.drivers.runc import RuncDriver
-from pytest_machine.testing import DriverSuite, host_leftovers
+from pytest_machine.testing import DriverSuite, Specimen, host_leftovers
 from tests.conftest import alone
+from tests.outside import Outside
 
 
 @alone
@@ -15,8 +21,25 @@ class TestRunc(DriverSuite):
     driver_class = RuncDriver
     shared = "PYTEST_MACHINE_SHARED_HOST" in os.environ
     options = {"memory": "512m"}  # noqa: RUF012  # ten lines read better without ClassVar
+    outside: ClassVar[str]
 
     def leftovers(self) -> set[str]:
         found = host_leftovers(Path("/var/lib/pytest-machine/runc"), Path("/run/pytest-machine/runc"))
         # Lock files stay: removing one lets two processes lock two files of one name.
         return {thing for thing in found if not thing.endswith(".lock")}
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def _outside(cls) -> Iterator[None]:
+        """Have somebody beyond this host."""
+        if os.geteuid() != 0 or not shutil.which("ip"):
+            yield
+            return
+        with Outside() as cls.outside:
+            yield
+
+    def reaches_outside(self, machine: Specimen) -> bool:
+        with self.ssh(machine) as connection:
+            script = f"exec 3<>/dev/tcp/{self.outside}/7 && cat <&3"
+            result = connection.run("timeout", "1", "bash", "-c", script, check=False)
+        return result.stdout == "from outside\n"

@@ -6,7 +6,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -288,12 +288,52 @@ class NetworksLoseTheLab(FakeDriver):
     """Has no tag for a network's lab."""
 
     def find_networks(self) -> Iterable[Network]:
-        return [
-            Network(
-                id=n.id, name=n.name, store=n.store, host=n.host, run=n.run, lab="", created=n.created, subnet=n.subnet
-            )
-            for n in super().find_networks()
-        ]
+        return [replace(network, lab="") for network in super().find_networks()]
+
+
+class NetworksLoseIsolation(FakeDriver):
+    """Has no tag for it."""
+
+    def find_networks(self) -> Iterable[Network]:
+        return [replace(network, isolated=False) for network in super().find_networks()]
+
+
+class LetsOut(FakeDriver):
+    """Takes an isolated network for any other."""
+
+    def connect(self, record: Record, network: Network) -> str:
+        return super().connect(record, replace(network, isolated=False))
+
+
+class TakesAnyMtu(FakeDriver):
+    """Leaves it as it is."""
+
+    def connect(self, record: Record, network: Network) -> str:
+        return super().connect(record, replace(network, mtu=None))
+
+
+class HasNoIpv6(FakeDriver):
+    """Gives addresses of one kind."""
+
+    def connect(self, record: Record, network: Network) -> str:
+        return super().connect(record, replace(network, subnet6=""))
+
+
+class ChoosesTheSubnet(FakeDriver):
+    """Knows better."""
+
+    def connect(self, record: Record, network: Network) -> str:
+        return super().connect(record, replace(network, subnet=""))
+
+
+class HasOneOfEachSubnet(FakeDriver):
+    """Refuses what another lab has."""
+
+    def connect(self, record: Record, network: Network) -> str:
+        taken = [each.subnet for each in self.find_networks() if each.id != network.id]
+        if network.subnet in taken:
+            raise DriverError(f"The subnet '{network.subnet}' is taken.")
+        return super().connect(record, network)
 
 
 class SaysNothing(FakeDriver):
@@ -361,6 +401,12 @@ BROKEN = [
     (ConnectsTwice, "test_connect_again_is_the_same", "another address"),
     (KeepsNetworks, "test_remove_network_again", "networks/"),
     (NetworksLoseTheLab, "test_find_networks_rebuilds", "lab: "),
+    (NetworksLoseIsolation, "test_find_networks_rebuilds", "isolated: "),
+    (LetsOut, "test_on_isolated_networks_alone_there_is_no_outside", "it reaches the outside"),
+    (TakesAnyMtu, "test_a_network_is_as_asked_for", "not the MTU"),
+    (HasNoIpv6, "test_a_network_is_as_asked_for", "no address of subnet6"),
+    (ChoosesTheSubnet, "test_a_network_is_as_asked_for", "is not of the subnet"),
+    (HasOneOfEachSubnet, "test_networks_with_equal_subnets", "is taken"),
     (SaysNothing, "test_console_is_text", "printed nothing"),
     (PausesForever, "test_capabilities_are_whole", "but not all"),
     (Melts, "test_is_a_driver", "not frozen"),

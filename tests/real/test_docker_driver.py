@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import pytest_machine
-from pytest_machine import images
+from pytest_machine import Net, Role, Topology, images
 from pytest_machine.drivers.docker import DockerDriver
 from pytest_machine.drivers.docker import image as engine_image
 from pytest_machine.drivers.docker.outer import connect
@@ -28,8 +28,10 @@ from pytest_machine.lab import Lab
 from pytest_machine.machine import Machine
 from pytest_machine.model import Spec, State, Value, new_id
 from pytest_machine.owner import Run
+from pytest_machine.plan import pairs
 from pytest_machine.plugins import Registry
 from tests.dockerd import IP, Dockerd
+from tests.real.meeting import meeting
 
 
 @pytest.fixture
@@ -154,6 +156,58 @@ def test_networks_of_a_lab(at_home: Dockerd, docker_lab: Lab) -> None:
     assert web.networks["front"].ip == ip
     assert _reaches(app, "web")
     assert not _reaches(web, db.ip, seconds=0.7)
+
+
+DECLARED = Topology(
+    networks={
+        "front": Net(subnet="10.64.0.0/28", ipv6=True, mtu=1400),
+        "back": Net(ipv6=True),
+        "safe": Net(isolated=True),
+    },
+    roles={
+        "web": Role(networks=["front"]),
+        "gw": Role(networks=["front", "back"], router=True),
+        "db": Role(networks=["back", "safe"]),
+        "vault": Role(networks=["safe"]),
+    },
+)
+
+
+def test_a_topology(at_home: Dockerd, docker_lab: Lab) -> None:
+    """Who should meet does, by a router too and by IPv6, and nobody else; after a boot and after a reset as well."""
+    docker_lab.create(
+        *(
+            dataclasses.replace(
+                spec(name, networks=own, host=at_home.url), router=name in DECLARED.routers, topology=DECLARED
+            )
+            for name, own in DECLARED.members.items()
+        )
+    )
+    web, gw, vault = docker_lab["web"], docker_lab["gw"], docker_lab["vault"]
+    wanted = pairs(DECLARED.members, DECLARED.routers, DECLARED.open)
+    # Not in threads: the network that we are in is a thread's own.
+    assert meeting(docker_lab, wanted, at_once=False) == wanted
+    assert docker_lab.reachable("web", "db", ipv6=True, port=22)
+    assert " ttl=63 " in web.run("ping", "-n", "-c", "1", "-W", "5", "db.back").stdout
+    assert web.run("ping", "-M", "do", "-s", "1373", "-c", "1", gw.networks["front"].ip, check=False).returncode != 0
+    assert web.run("ping", "-M", "do", "-s", "1372", "-c", "1", gw.networks["front"].ip).returncode == 0
+    assert "default" not in web.run("ip", "-6", "route").stdout
+    before = {machine.name: dict(machine.networks) for machine in docker_lab}
+    for boot in (web.restart, gw.restart, gw.reset, vault.restart):
+        boot()
+    assert {machine.name: dict(machine.networks) for machine in docker_lab} == before
+    assert docker_lab.reachable("web", "db", port=22, timeout=5)
+    assert docker_lab.reachable("db", "web", ipv6=True, timeout=5)
+    assert not _reaches(vault, gw.ip, seconds=0.7)
+    assert vault.docker.ping()
+    link = docker_lab.attach("vault", "back")
+    assert docker_lab.reachable("web", "vault", ipv6=True, port=22, timeout=5)
+    assert web.run("getent", "ahostsv6", "vault").stdout.split()[0] == link.ip6
+    docker_lab.detach("vault", "back")
+    assert web.run("getent", "hosts", "vault", check=False).returncode != 0
+    # What two networks cannot have is said.
+    with pytest.raises(DriverError, match="Docker lets no two networks have the same"):
+        vault.connect(dataclasses.replace(docker_lab.networks["front"], id=new_id(), name="other", subnet6=""))
 
 
 def test_from_another_computer(elsewhere: Dockerd, docker_lab: Lab, busybox: Callable[..., str]) -> None:

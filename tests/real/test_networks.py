@@ -12,6 +12,7 @@ import pytest
 
 from pytest_machine.lab import Lab
 from pytest_machine.machine import Machine
+from tests.outside import Outside
 from tests.real.asked import on_host, spec, specs
 
 
@@ -124,13 +125,14 @@ def test_beside_a_firewall_that_drops(docker_like_firewall: None, lab: Lab) -> N
     assert _reaches(a, "b")
     assert _reaches(b, "a")
     # The outside: a network namespace behind this host, to which it forwards.
-    with Outside() as address:
+    outside = Outside()
+    with outside as address:
         answer = a.run("timeout", "5", "bash", "-c", f"exec 3<>/dev/tcp/{address}/7 && cat <&3").stdout
         assert answer == "from outside\n"
         # Nobody comes in from there.
         probe = [
             "nsenter",
-            f"--net=/run/netns/{NAMESPACE}",
+            f"--net=/run/netns/{outside.namespace}",
             "timeout",
             "2",
             "bash",
@@ -142,38 +144,6 @@ def test_beside_a_firewall_that_drops(docker_like_firewall: None, lab: Lab) -> N
     if on_host("ip", "-o", "link").count(": ptm") == 0:  # nobody else makes machines here meanwhile
         assert on_host("iptables", "-S", "FORWARD") == ours_before
         assert _uncounted(on_host("iptables-save", "-t", "filter")) == _uncounted(rules)
-
-
-NAMESPACE = "outside-of-ptests"
-
-
-class Outside:
-    """A host that is reached through this one alone, and says something to who asks; a context manager: its address."""
-
-    def __enter__(self) -> str:
-        on_host("ip", "netns", "add", NAMESPACE)
-        on_host("ip", "link", "add", "outside0", "type", "veth", "peer", "name", "eth0", "netns", NAMESPACE)
-        on_host("ip", "addr", "add", "198.51.100.1/30", "dev", "outside0")
-        on_host("ip", "link", "set", "outside0", "up")
-        for words in ("addr add 198.51.100.2/30 dev eth0", "link set eth0 up", "route add default via 198.51.100.1"):
-            on_host("ip", "-n", NAMESPACE, *words.split())
-        program = (
-            "import socket\ns = socket.create_server(('198.51.100.2', 7))\nprint('up', flush=True)\n"
-            "while True:\n c, _ = s.accept()\n c.sendall(b'from outside\\n')\n c.close()\n"
-        )
-        argv = ["ip", "netns", "exec", NAMESPACE, shutil.which("python3") or "python3", "-c", program]
-        self._server = subprocess.Popen(argv, stdout=subprocess.PIPE)
-        assert self._server.stdout is not None
-        assert self._server.stdout.readline() == b"up\n"
-        return "198.51.100.2"
-
-    def __exit__(self, *_: object) -> None:
-        self._server.kill()
-        self._server.wait()
-        assert self._server.stdout is not None
-        self._server.stdout.close()
-        on_host("ip", "link", "delete", "outside0")
-        on_host("ip", "netns", "delete", NAMESPACE)
 
 
 def _uncounted(rules: str) -> list[str]:

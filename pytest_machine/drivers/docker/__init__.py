@@ -275,14 +275,15 @@ def _seen(outer: Outer, records: Sequence[Record]) -> dict[Id, Seen]:
     names = _network_names(outer) if any(len(each["NetworkSettings"]["Networks"]) > 1 for each in on) else {}
     for each in on:
         links = {
-            names[name]: str(link["IPAddress"] or (link["IPAMConfig"] or {}).get("IPv4Address", ""))
+            names[name]: network.addresses(link)
             for name, link in each["NetworkSettings"]["Networks"].items()
             if name in names
         }
         found[Id(each["Labels"][tags.ID])] = Seen(
             state=_STATES.get(each["State"], State.ERROR),
             address=tags.address(each["Labels"]),
-            networks=links,
+            networks={name: ip for name, (ip, _) in links.items()},
+            networks6={name: ip6 for name, (_, ip6) in links.items() if ip6},
             detail="" if each["State"] in _STATES else f"the engine says '{each['State']}'",
         )
     return found

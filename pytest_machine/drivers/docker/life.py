@@ -87,6 +87,38 @@ def archive(files: Mapping[str, SeedFile]) -> bytes:
     return packed.getvalue()
 
 
+_NETWORK = "/etc/machine-network"
+# What Docker gives a machine of ways out and should not: one by IPv6 on a lab's network, and any to who is sealed.
+_SEAL = """\
+ip -6 route del default 2>/dev/null
+nft delete table inet machine_seal 2>/dev/null
+ip={ip}
+[ -n "$ip" ] || exit 0
+set -- $(ip -o address show to $ip)
+exec nft -f - <<END
+table inet machine_seal {{
+  chain begins {{ type filter hook postrouting priority 0; oifname "$2" ct state new drop; }}
+}}
+END
+"""
+
+
+def seal(outer: Outer, id_: str, ip: str) -> None:
+    """Let a machine begin nothing by the interface that has an address, and only answer there; without one: all.
+
+    From within, because an engine has no words for it: it holds what runs there, and not who is root and means to.
+    """
+    script = f"cat >{_NETWORK} <<'SCRIPT'\n{_SEAL.format(ip=ip)}SCRIPT\nexec sh {_NETWORK}"
+    made = outer.api.exec_create(id_, ["sh", "-c", script])
+    printed = outer.api.exec_start(made["Id"])
+    if outer.api.exec_inspect(made["Id"])["ExitCode"]:
+        raise DriverError(
+            "The machine cannot be kept from the outside.",
+            facts={"it said": printed.decode(errors="replace").strip()},
+            hint="leave isolated=True out, or take another image: nft and ip are needed in it",
+        )
+
+
 def start(outer: Outer, record: Record, id_: str) -> None:
     """Start a machine's container; one that runs already: nothing happens."""
     if not _start(outer, record, id_):

@@ -4,7 +4,12 @@
 
     pytest-machine          machines reach each other, the outside, and are reached by the engine's computer
     pytest-machine-apart    the same, but machines do not reach each other: those that sit on networks of a lab
-    pytest-machine-ID       a lab's network: its machines alone, and no way out
+    pytest-machine-lab-ID   a lab's network: its machines alone, and no way out
+
+Of a container's networks the one whose name comes first has its way out, so a lab's must come behind those two. A lab's
+isolated network is "internal" to Docker. The others are not: on such, Docker lets nothing pass that is from or for
+another subnet, and so nothing that a machine passes on for others. The engine's computer has no address on either, but
+for IPv6, which Docker cannot be kept from.
 
 A machine has a *slot*, a number that no other machine of the engine has, and in each network the address of that
 number. So two networks and any number of a lab's never disagree, and an address is the same after every boot.
@@ -16,14 +21,16 @@ that the older one counts.
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pytest_machine.errors import BadSpec, DriverError
 from pytest_machine.model import Id, Network
 
-from . import tags
+from . import life, tags
 from .outer import Json, Outer, absent, said
 
 OPEN, APART = "pytest-machine", "pytest-machine-apart"
@@ -99,26 +106,34 @@ def _make(
     labels: tags.Labels,
     *,
     apart: bool = False,
-    lab: bool = False,
+    lab: Network | None = None,
 ) -> bool:
     """Make a network; False when its subnet is taken."""
     import docker.errors
     from docker.types import IPAMConfig, IPAMPool
 
     options = {}
+    pools = [IPAMPool(subnet=str(subnet), gateway=str(subnet[1]))]
     if apart:
         options["com.docker.network.bridge.enable_icc"] = "false"
-    if lab:
+    if lab is not None:
         # The engine's computer has no address on it: it is nobody's neighbour there.
         options["com.docker.network.bridge.inhibit_ipv4"] = "true"
+        options["com.docker.network.bridge.enable_ip_masquerade"] = "false"
+        if lab.mtu is not None:
+            options["com.docker.network.driver.mtu"] = str(lab.mtu)
+        if lab.subnet6:
+            six = ipaddress.IPv6Network(lab.subnet6)
+            pools.append(IPAMPool(subnet=str(six), gateway=str(six[1])))
     try:
         outer.api.create_network(
             name,
             driver="bridge",
             options=options,
-            ipam=IPAMConfig(pool_configs=[IPAMPool(subnet=str(subnet), gateway=str(subnet[1]))]),
+            ipam=IPAMConfig(pool_configs=pools),
             labels=labels,
-            internal=lab,
+            internal=lab is not None and lab.isolated,
+            enable_ipv6=lab is not None and bool(lab.subnet6),
         )
     except docker.errors.APIError as error:
         if any(word in said(error).lower() for word in _TAKEN):
@@ -170,7 +185,7 @@ def drop_base(outer: Outer) -> None:
 
 def name_of(id_: Id) -> str:
     """Return what a lab's network is called in the engine."""
-    return f"pytest-machine-{id_}"
+    return f"pytest-machine-lab-{id_}"
 
 
 def lab(outer: Outer, network: Network) -> Json:
@@ -179,9 +194,17 @@ def lab(outer: Outer, network: Network) -> Json:
         if there := outer.networks(f"{tags.NETWORK_ID}={network.id}"):
             return there[0]
         for candidate in [network.subnet] if network.subnet else _unrouted(outer, _LAB_SUBNETS):
-            if _make(outer, name_of(network.id), ipaddress.IPv4Network(candidate), tags.of_network(network), lab=True):
+            made = replace(network, subnet=candidate)
+            subnet = ipaddress.IPv4Network(candidate)
+            if _make(outer, name_of(network.id), subnet, tags.of_network(made), lab=made):
                 return outer.networks(f"{tags.NETWORK_ID}={network.id}")[0]
-    raise _none_free(network.subnet)
+    if network.subnet:
+        raise DriverError(
+            f"The network '{network.name}' cannot have the subnet '{network.subnet}': another one of this engine has"
+            " it, or a part of it, and Docker lets no two networks have the same.",
+            hint="docker network ls; leave subnet= out, or take the driver 'runc', whose labs may have equal ones",
+        )
+    raise _none_free("")
 
 
 def subnet_of(network: Json) -> ipaddress.IPv4Network:
@@ -192,16 +215,52 @@ def subnet_of(network: Json) -> ipaddress.IPv4Network:
 def join(outer: Outer, container: Json, network: Network) -> str:
     """Put a machine's container on a lab's network; return its address there. Again: the same."""
     there = lab(outer, network)
-    subnet, slot = subnet_of(there), int(container["Labels"][tags.SLOT])
-    if slot >= subnet.num_addresses - 1:
-        raise DriverError(
-            f"The subnet '{subnet}' of the network '{network.name}' has no room for one more machine.",
-            hint="give it a wider one",
+    on = container["NetworkSettings"]["Networks"]
+    if there["Name"] in on:
+        return addresses(on[there["Name"]])[0]
+    subnet = subnet_of(there)
+    with outer.lock():
+        number = _number(outer, there, subnet, int(container["Labels"][tags.SLOT]), network.name)
+        six = str(ipaddress.IPv6Network(network.subnet6)[number]) if network.subnet6 else None
+        outer.api.connect_container_to_network(
+            container["Id"], there["Id"], ipv4_address=str(subnet[number]), ipv6_address=six
         )
-    ip = str(subnet[slot])
-    if there["Name"] not in container["NetworkSettings"]["Networks"]:
-        outer.api.connect_container_to_network(container["Id"], there["Id"], ipv4_address=ip)
-    return ip
+    settle(outer, container["Id"], network)
+    return str(subnet[number])
+
+
+def _number(outer: Outer, there: Json, subnet: ipaddress.IPv4Network, slot: int, name: str) -> int:
+    """Return which of a subnet's addresses a machine gets: that of its slot, where it fits, else the first free one."""
+    members: list[Json] = outer.api.containers(all=True, filters={"network": there["Id"]})
+    taken = {addresses(each["NetworkSettings"]["Networks"][there["Name"]])[0] for each in members}
+    # The last is everybody's, the first two are the network's own and a router's.
+    last: int = subnet.num_addresses - 1
+    for number in itertools.chain([slot], range(2, last)):
+        if number < last and str(subnet[number]) not in taken:
+            return number
+    raise DriverError(
+        f"The subnet '{subnet}' of the network '{name}' has no room for one more machine.", hint="give it a wider one"
+    )
+
+
+def addresses(link: Mapping[str, Json]) -> tuple[str, str]:
+    """Return a container's addresses on a network, of IPv4 and IPv6, running or not; empty where it has none."""
+    asked = link["IPAMConfig"] or {}
+    return (
+        str(link["IPAddress"] or asked.get("IPv4Address", "")),
+        str(link["GlobalIPv6Address"] or asked.get("IPv6Address", "")),
+    )
+
+
+def settle(outer: Outer, container: str, changed: Network) -> None:
+    """See to it that a machine has no other way out than it is to have, now that it is on a network or off it."""
+    told = outer.api.inspect_container(container)
+    on = told["NetworkSettings"]["Networks"]
+    theirs = [tags.network(each["Labels"]) for each in outer.networks(tags.NETWORK_ID) if each["Name"] in on]
+    lab = [each for each in theirs if each is not None]
+    if told["State"]["Running"] and any(each.isolated or each.subnet6 for each in (changed, *lab)):
+        closed = APART in on and bool(lab) and all(each.isolated for each in lab)
+        life.seal(outer, container, addresses(on[APART])[0] if closed else "")
 
 
 def leave(outer: Outer, container: Json, network: Network) -> None:
@@ -210,6 +269,7 @@ def leave(outer: Outer, container: Json, network: Network) -> None:
     if name in container["NetworkSettings"]["Networks"]:
         with absent():
             outer.api.disconnect_container_from_network(container["Id"], name, force=True)
+        settle(outer, container["Id"], network)
 
 
 def drop(outer: Outer, network: Network) -> None:

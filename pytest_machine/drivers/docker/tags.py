@@ -6,7 +6,6 @@ import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from pathlib import Path
 
 from pytest_machine.model import Address, Network, Record
 
@@ -50,7 +49,7 @@ def of_network(network: Network) -> Labels:
         f"{PREFIX}.name": network.name,
         f"{PREFIX}.run": network.run,
         f"{PREFIX}.host": network.host,
-        NETWORK: json.dumps({**asdict(network), "store": str(network.store)}),
+        NETWORK: json.dumps(network.to_json()),
     }
 
 
@@ -72,6 +71,5 @@ def address(labels: Mapping[str, str]) -> Address | None:
 def network(labels: Mapping[str, str] | None) -> Network | None:
     """Return the network that labels hold; None when they are not ours."""
     with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-        found = json.loads((labels or {})[NETWORK])
-        return Network(**{**found, "store": Path(found["store"])})
+        return Network.from_json(json.loads((labels or {})[NETWORK]))
     return None

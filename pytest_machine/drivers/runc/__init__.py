@@ -303,8 +303,13 @@ def _seen(record: Record, book: network.Ledger) -> Seen:
         state = State.STOPPED if place.seeded() else State.PREPARING
     if lease is None:
         return Seen(state=state, detail="it has no address")
-    on = {str((book.bridges[name].network or {}).get("name")): ip for name, ip in lease.links.items()}
-    return Seen(state=state, address=Address(ip=lease.ip), networks=on)
+    on, on6 = {}, {}
+    for name, ip in lease.links.items():
+        if (own := book.bridges[name].of_lab) is not None:
+            on[own.name] = ip
+            if ip6 := network.address6(book.bridges[name], ip):
+                on6[own.name] = ip6
+    return Seen(state=state, address=Address(ip=lease.ip), networks=on, networks6=on6)
 
 
 @cache

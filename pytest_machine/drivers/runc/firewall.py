@@ -1,8 +1,9 @@
 """The rules that a bridge of ours needs on its host: rendered here, put in force and taken away by name.
 
-Three things, each in a place of its own so that taking it away touches nobody else: an nft table of family ``ip`` (out
+Four things, each in a place of its own so that taking it away touches nobody else: an nft table of family ``ip`` (out
 by NAT, in only what was asked for), one of family ``bridge`` (a machine sends from its own addresses alone, so that it
-cannot take a neighbour's or the host's), and two rules in iptables' FORWARD where somebody drops there, as Docker does.
+cannot take a neighbour's or the host's), one of family ``inet`` (who is sealed begins nothing, and only answers), and
+two rules in iptables' FORWARD where somebody drops there, as Docker does.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ class Port:
     ip: str
     apart: bool = False
     """Whether it talks to the host and the outside alone, because other machines reach it by networks of their lab."""
+    sealed: bool = False
+    """Whether it answers the host and nobody else, because all networks that it is on are isolated."""
 
 
 def outside(bridge: str, subnet: str) -> str:
@@ -81,26 +84,58 @@ def _apart(names: str) -> str:
   }}"""
 
 
-def guard(bridge: str, ports: Iterable[Port]) -> None:
-    """Let exactly these send, each from its own addresses; those that are gone leave nothing behind."""
+def seal(bridge: str, ports: Iterable[Port]) -> str:
+    """Return the table that keeps those who are sealed from all but answering the host, IPv6 included."""
+    text = f"table inet {bridge}\ndelete table inet {bridge}\n"
+    cards = ", ".join(port.mac for port in ports if port.sealed)
+    if not cards:
+        return text
+    # By their cards, because whoever sends from another address than its own is a stranger to any list of those.
+    return f"""\
+{text}table inet {bridge} {{
+  set sealed {{ type ether_addr; elements = {{ {cards} }} }}
+  chain host {{
+    type filter hook input priority filter;
+    iifname "{bridge}" ether saddr @sealed ct state new drop
+  }}
+  chain outside {{
+    type filter hook forward priority filter;
+    iifname "{bridge}" ether saddr @sealed drop
+  }}
+}}
+"""
+
+
+def guard(bridge: str, ports: Iterable[Port], *, sealed: bool = True) -> None:
+    """Let exactly these send, each from its own addresses; those that are gone leave nothing behind.
+
+    `sealed` says whether anybody on the bridge may be or may have been sealed.
+    """
     given = list(ports)
     if given:
         # Kernels without nftables for bridges have no such guard, and need it for nothing else.
         run("nft", "-f", "-", input=honest(bridge, given), check=False)
+    if sealed:
+        run("nft", "-f", "-", input=seal(bridge, given))
 
 
-def open_up(bridge: str, subnet: str, ports: Iterable[Port]) -> str:
+def open_up(bridge: str, subnet: str, ports: Iterable[Port], *, ipv6: bool = False) -> str:
     """Put the rules in force; return what IP forwarding was before, or nothing if it was on.
 
+    Without a `subnet` it is a lab's own bridge, on which machines are among themselves: all that passes is theirs.
     Called at every machine, because a firewall's reload may have swept our rules away since the last.
     """
     chains = run("nft", "list", "chains")
     if subnet and f"table ip {bridge} " not in chains:
         run("nft", "-f", "-", input=outside(bridge, subnet))
-    guard(bridge, ports)
-    if _filters_forwarding(chains) and not succeeds("iptables", "-w", "-C", *_accept(bridge)[0]):
-        for rule in _accept(bridge):
-            run("iptables", "-w", "-I", *rule)
+    if subnet:
+        given = list(ports)
+        sealed = any(port.sealed for port in given) or f"table inet {bridge} " in chains
+        guard(bridge, given, sealed=sealed)
+    for command in ("iptables", "ip6tables") if ipv6 else ("iptables",):
+        if _filters_forwarding(chains, command) and not succeeds(command, "-w", "-C", *_accept(bridge)[0]):
+            for rule in _accept(bridge):
+                run(command, "-w", "-I", *rule)
     before = FORWARD.read_text().strip()
     if not subnet or before == "1":
         return ""
@@ -111,11 +146,12 @@ def open_up(bridge: str, subnet: str, ports: Iterable[Port]) -> str:
 def close(bridge: str, forwarding: str) -> None:
     """Take the rules away, and IP forwarding back to what it was where that is given."""
     chains = run("nft", "list", "chains")
-    if _filters_forwarding(chains):
-        for rule in _accept(bridge):
-            while succeeds("iptables", "-w", "-D", *rule):
-                pass
-    families = [family for family in ("ip", "bridge") if f"table {family} {bridge} " in chains]
+    for command in ("iptables", "ip6tables"):
+        if _filters_forwarding(chains, command):
+            for rule in _accept(bridge):
+                while succeeds(command, "-w", "-D", *rule):
+                    pass
+    families = [family for family in ("ip", "bridge", "inet") if f"table {family} {bridge} " in chains]
     if families:
         run("nft", "-f", "-", input="".join(f"delete table {family} {bridge}\n" for family in families))
     if forwarding:
@@ -129,12 +165,13 @@ def _accept(bridge: str) -> tuple[tuple[str, ...], ...]:
     return (("FORWARD", "-i", bridge, *mark), ("FORWARD", "-o", bridge, *answers, *mark))
 
 
-def _filters_forwarding(chains: str) -> bool:
+def _filters_forwarding(chains: str, command: str) -> bool:
     """Whether somebody uses iptables' FORWARD chain; asking iptables itself would create it."""
-    if not installed("iptables"):
+    if not installed(command):
         return False
-    legacy = Path("/proc/net/ip_tables_names")
+    family = command.removesuffix("tables")
+    legacy = Path(f"/proc/net/{family}_tables_names")
     if legacy.exists() and "filter" in legacy.read_text().split():
         return True
-    _, _, after = chains.partition("table ip filter {")
+    _, _, after = chains.partition(f"table {family} filter {{")
     return "chain FORWARD" in after.partition("\n}")[0]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -56,6 +56,11 @@ class Bridge:
         return ipaddress.IPv4Network(self.subnet)
 
     @property
+    def of_lab(self) -> Network | None:
+        """The lab's network that it is, as a value."""
+        return Network.from_json(self.network) if self.network is not None else None
+
+    @property
     def gateway(self) -> str:
         """The host's address on it: the first of the subnet."""
         return str(self.range[1])
@@ -94,6 +99,11 @@ class Ledger:
                 "The machine has no address on this host any more.", hint="destroy it and create it again"
             )
         return self.leases[id_]
+
+    def sealed(self, lease: Lease) -> bool:
+        """Return whether all networks that a machine reaches others by are isolated."""
+        on = [self.bridges[name].of_lab for name in lease.links if name in self.bridges]
+        return lease.apart and bool(on) and all(each is not None and each.isolated for each in on)
 
     def taken(self, bridge: str) -> set[str]:
         """Return the addresses that are in use on a bridge."""
@@ -252,7 +262,9 @@ def _raise_bridge(bridge: Bridge) -> None:
     """Make the bridge unless it is there."""
     if Path(f"/sys/class/net/{bridge.name}/bridge").exists():
         return
-    lines = [f"link add {bridge.name} type bridge forward_delay 0 mcast_snooping 0"]
+    network = bridge.of_lab
+    mtu = f"mtu {network.mtu} " if network and network.mtu else ""
+    lines = [f"link add {bridge.name} {mtu}type bridge forward_delay 0 mcast_snooping 0"]
     if bridge.network is None:
         lines.append(f"addr add {bridge.gateway}/{bridge.range.prefixlen} dev {bridge.name}")
     lines.append(f"link set {bridge.name} up")
@@ -266,19 +278,20 @@ def open_up(name: str) -> None:
         if name not in book.bridges:
             return
         bridge = book.bridges[name]
-        if bridge.network is not None:
-            firewall.open_up(name, "", ())
+        network = bridge.of_lab
+        ports = [] if network else _ports(book, name)
+        key = (name, network.id if network else "")
+        if _opened.get(key, (None, 0.0))[0] == ports and time.monotonic() - _opened[key][1] < _FRESH:
             return
-        ports = _ports(book, name)
-        if _opened.get(name, ([], 0.0))[0] == ports and time.monotonic() - _opened[name][1] < _FRESH:
-            return
-        if before := firewall.open_up(name, bridge.subnet, ports):
+        if network is not None:
+            firewall.open_up(name, "", (), ipv6=bool(network.subnet6))
+        elif before := firewall.open_up(name, bridge.subnet, ports):
             book.bridges[name] = replace(bridge, forwarding=before)
             _save(book)
-        _opened[name] = (ports, time.monotonic())
+        _opened[key] = (ports, time.monotonic())
 
 
-_opened: dict[str, tuple[list[firewall.Port], float]] = {}
+_opened: dict[tuple[str, str], tuple[list[firewall.Port] | None, float]] = {}
 """For whom this process put a bridge's rules in force last, and when. While they are in the ledger, nobody takes them
 away; and of twenty machines that are made at once, the first knows all."""
 
@@ -288,7 +301,7 @@ _FRESH = 1.0
 
 def _ports(book: Ledger, bridge: str) -> list[firewall.Port]:
     return [
-        firewall.Port(link(lease.id, 0), mac(lease.ip), lease.ip, lease.apart)
+        firewall.Port(link(lease.id, 0), mac(lease.ip), lease.ip, lease.apart, book.sealed(lease))
         for lease in book.leases.values()
         if lease.bridge == bridge
     ]
@@ -357,14 +370,19 @@ def plug(lease: Lease, bridge: Bridge, pid: int) -> None:
 
 
 def _connect(end: str, bridge: Bridge, *, pid: int, device: str, ip: str) -> None:
+    network = bridge.of_lab
+    mtu = f"mtu {network.mtu} " if network and network.mtu else ""
     run(
         "ip",
         "-batch",
         "-",
-        input=f"link add {end} type veth peer name {device} address {mac(ip)} netns {pid}\n"
+        input=f"link add {end} {mtu}type veth peer name {device} {mtu}address {mac(ip)} netns {pid}\n"
         f"link set {end} master {bridge.name} up\n",
     )
     lines = ["link set lo up", f"addr add {ip}/{bridge.range.prefixlen} dev {device}", f"link set {device} up"]
+    if network and (ip6 := address6(bridge, ip)):
+        # Nobody else can have it, and its first packets are not to wait until that has been found out.
+        lines.append(f"addr add {ip6}/{ipaddress.IPv6Network(network.subnet6).prefixlen} dev {device} nodad")
     if bridge.network is None:
         lines.append(f"route add default via {bridge.gateway}")
     run("nsenter", f"--net=/proc/{pid}/ns/net", "ip", "-batch", "-", input="\n".join(lines))
@@ -386,6 +404,7 @@ def join(id_: Id, network: Network, pid: int) -> str:
     with locked("ledger"):
         book = ledger()
         lease = book.lease(id_)
+        before = book.sealed(lease)
         bridge = _lab_bridge(book, network)
         if bridge.name not in lease.links:
             free = _free_address(bridge, book.taken(bridge.name))
@@ -393,7 +412,17 @@ def join(id_: Id, network: Network, pid: int) -> str:
             book.bridges[bridge.name] = bridge
             book.leases[id_] = lease
             _save(book)
+    if book.sealed(lease) != before:
+        open_up(lease.bridge)
     return rejoin(lease, bridge, pid)
+
+
+def address6(bridge: Bridge, ip: str) -> str:
+    """Return the IPv6 address of the machine that has `ip` on a bridge: of the same number; empty where it has none."""
+    network = bridge.of_lab
+    if network is None or not network.subnet6:
+        return ""
+    return str(ipaddress.IPv6Network(network.subnet6)[int(ipaddress.IPv4Address(ip)) - int(bridge.range[0])])
 
 
 def rejoin(lease: Lease, bridge: Bridge, pid: int) -> str:
@@ -416,9 +445,12 @@ def leave(id_: Id, network: Network) -> None:
         bridge = _bridge_of(book, network.id)
         if lease is None or bridge is None or bridge.name not in lease.links:
             return
+        before = book.sealed(lease)
         book.leases[id_] = replace(lease, links={k: v for k, v in lease.links.items() if k != bridge.name})
         _save(book)
         _remove_link(link(id_, int(bridge.name.removeprefix("ptm"))))
+    if book.sealed(book.leases[id_]) != before:
+        open_up(lease.bridge)
 
 
 def drop(network: Network) -> None:
@@ -442,23 +474,36 @@ def _lab_bridge(book: Ledger, network: Network) -> Bridge:
     existing = _bridge_of(book, network.id)
     if existing is not None:
         return existing
-    subnet = _free_subnet(book, [network.subnet] if network.subnet else _LAB_SUBNETS)
-    return Bridge(_free_name(book), subnet, network=_to_json(network))
+    subnet = _own_subnet(book, network) if network.subnet else _free_subnet(book, _LAB_SUBNETS)
+    return Bridge(_free_name(book), subnet, network=network.to_json())
+
+
+def _own_subnet(book: Ledger, network: Network) -> str:
+    """Return the subnet that a lab's network asks for. The host has no address on it, so others may have it too.
+
+    But no machine can be on two that overlap: not on another network of its lab, nor on the one that the host reaches
+    it by.
+    """
+    wanted = ipaddress.IPv4Network(network.subnet)
+    for bridge in book.bridges.values():
+        other = bridge.of_lab
+        if (other is None or other.lab == network.lab) and wanted.overlaps(bridge.range):
+            whose = (
+                f"the network '{other.name}' of its lab" if other else "the bridge by which this host reaches machines"
+            )
+            raise DriverError(
+                f"The network '{network.name}' cannot have the subnet '{wanted}': it overlaps with that of {whose}.",
+                facts={"that one": bridge.subnet},
+                hint="choose another: Net(subnet='10.1.0.0/24')",
+            )
+    return str(wanted)
 
 
 def _bridge_of(book: Ledger, id_: Id) -> Bridge | None:
     return next((b for b in book.bridges.values() if b.network and b.network["id"] == id_), None)
 
 
-def _to_json(network: Network) -> dict[str, object]:
-    return {**asdict(network), "store": str(network.store)}
-
-
 def networks() -> list[Network]:
     """Return every lab network of this host."""
-    found = []
-    for bridge in ledger().bridges.values():
-        if bridge.network is not None:
-            data: Mapping[str, object] = bridge.network
-            found.append(Network(**{**data, "store": Path(str(data["store"]))}))  # type: ignore[arg-type]  # we wrote it
-    return found
+    bridges = ledger().bridges.values()
+    return [replace(found, subnet=bridge.subnet) for bridge in bridges if (found := bridge.of_lab) is not None]

@@ -16,11 +16,12 @@ from pytest_machine import topology
 from pytest_machine.errors import BadSpec, UnknownMachine, Unsupported
 from pytest_machine.fault import Field, Host, Told, chance, seconds
 from pytest_machine.model import State, names
+from pytest_machine.plan import Topology, bits
 
 from . import script
 from .script import Effect, Place
 
-_KEY = "network"
+KEY = "network"
 """What undoes all of them in a machine: one script, whichever are in force."""
 _FACT = "network"
 
@@ -95,6 +96,11 @@ class NetworkFault(Told):
         return [host for name, host in field.hosts.items() if name in named]
 
 
+def enforce(field: Field) -> None:
+    """Put in force what is active at all hosts, as when they have got other addresses."""
+    _enforce(field, list(field.hosts.values()))
+
+
 def _enforce(field: Field, hosts: Sequence[Host]) -> None:
     """Put exactly those network faults in force that are active."""
     machines = list(field.hosts)
@@ -110,9 +116,9 @@ def _enforce(field: Field, hosts: Sequence[Host]) -> None:
         _check(here, effects, machines, shapers)
         rendered = script.render(here, effects, addresses, shapers=shapers)
         if rendered:
-            host.upset(rendered, undo=script.UNDO, key=_KEY)
+            host.upset(rendered, undo=script.UNDO, key=KEY)
         else:
-            host.settle(_KEY)
+            host.settle(KEY)
 
     # Through one that does not run nothing passes anyhow, and once it has booted it is told.
     field.each(running, work)
@@ -192,9 +198,16 @@ def _addresses(field: Field, effects: Sequence[Effect], places: Iterable[Place])
         return {}
     more = {here.name: here.addresses for here in places}
     return {
-        name: {network: list(dict.fromkeys([ip, *more.get(name, {}).get(network, ())])) for network, ip in known}
-        for name, known in ((name, host.addresses.items()) for name, host in field.hosts.items())
-        if field.hosts[name].state is not State.ABSENT
+        name: {
+            network: [
+                each
+                for each in dict.fromkeys([ip, host.addresses6.get(network), *more.get(name, {}).get(network, ())])
+                if each
+            ]
+            for network, ip in host.addresses.items()
+        }
+        for name, host in field.hosts.items()
+        if host.state is not State.ABSENT
     }
 
 
@@ -298,6 +311,32 @@ def _shown(pairs: topology.Pairs | None) -> str:
     both = sorted({tuple(sorted(pair)) for pair in pairs if pair[::-1] in pairs})
     one = sorted(pair for pair in pairs if pair[::-1] not in pairs)
     return ", ".join([*(f"{a} | {b}" for a, b in both), *(f"{a} -> {b}" for a, b in one)])
+
+
+class Links(NetworkFault):
+    """What the links of a topology do at all times: no fault, but in force in the same way, and together with them."""
+
+    def __init__(self, declared: Topology) -> None:
+        self.topology = declared
+
+    def ends(self, machines: Sequence[str]) -> set[str]:
+        """Return those of the machines that are at the end of a link."""
+        return {end for each in self.topology.impairments(machines) for end in (each.sender, each.receiver)}
+
+    def effects(self, machines: Sequence[str]) -> list[Effect]:
+        """Return what they do between these machines."""
+        return [
+            Effect(
+                sender=each.sender,
+                receiver=each.receiver,
+                network=each.network,
+                delay=each.delay,
+                jitter=each.jitter,
+                loss=each.loss,
+                rate=each.rate,
+            )
+            for each in self.topology.impairments(machines)
+        ]
 
 
 class DnsFailure(NetworkFault):
@@ -472,7 +511,7 @@ class Rate(_Impaired):
         self, rate: str | int = "1mbit", *between: object, one_way: bool = False, network: str | None = None
     ) -> None:
         super().__init__(between, one_way, network)
-        self.rate = _bits(rate)
+        self.rate = bits(rate)
 
     @classmethod
     def draw(cls, lot: random.Random, machines: Sequence[str]) -> Self:
@@ -481,20 +520,6 @@ class Rate(_Impaired):
 
     def _effect(self) -> Effect:
         return Effect(rate=self.rate)
-
-
-_UNITS = {"": 1, "bit": 1, "kbit": 1_000, "mbit": 1_000_000, "gbit": 1_000_000_000}
-
-
-def _bits(rate: str | int) -> int:
-    match = re.fullmatch(r"([\d.]+)\s*([a-z]*)", str(rate).lower())
-    try:
-        found = round(float(match[1]) * _UNITS[match[2]]) if match else 0
-    except (KeyError, ValueError):
-        found = 0
-    if found < 8_000:  # a packet of full size would take seconds
-        raise BadSpec(f"A rate cannot be '{rate}'.", hint="bits a second, from 8kbit: '512kbit', '1mbit', '1gbit'")
-    return found
 
 
 def _some(lot: random.Random, machines: Sequence[str]) -> list[str]:

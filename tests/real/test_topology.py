@@ -1,0 +1,275 @@
+"""Topologies on real machines, by packets: names, routes, IPv6, isolation, links, and all of it after boots."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from pytest_machine import Kill, Link, Loss, Net, Partition, Role, Topology
+from pytest_machine.lab import Lab
+from pytest_machine.machine import Machine
+from pytest_machine.model import Spec, new_id
+from pytest_machine.owner import Run
+from pytest_machine.plan import pairs
+from pytest_machine.plugins import Registry
+from tests.conftest import full_only
+from tests.outside import Outside
+from tests.real.asked import on_host
+from tests.real.meeting import meeting, owners, reached
+
+# Two sides and a router, IPv6 on all of the way; and a safe, which one of the others can enter.
+THREE = Topology(
+    networks={
+        "front": Net(subnet="10.61.0.0/24", ipv6=True, mtu=1400),
+        "back": Net(ipv6="fd61:2::/64"),
+        "safe": Net(isolated=True),
+    },
+    roles={
+        "web": Role(count=2, networks=["front"]),
+        "gw": Role(networks=["front", "back"], router=True),
+        "db": Role(networks=["back", "safe"]),
+        "vault": Role(networks=["safe"]),
+    },
+    links=[Link("web-1", "web-2", loss=0.5), Link("web-2", "db", rate="20mbit")],
+)
+
+
+def specs(topology: Topology) -> list[Spec]:
+    return [
+        Spec(name=name, driver="runc", networks=own, router=name in topology.routers, topology=topology, timeout=60)
+        for name, own in topology.members.items()
+    ]
+
+
+@pytest.fixture
+def three(module_lab: Lab) -> Lab:
+    """The machines of `THREE`, as they were declared."""
+    if not module_lab.machines:
+        module_lab.create(*specs(THREE))
+    module_lab.heal()
+    return module_lab
+
+
+def ping(here: Machine, *words: str, count: int = 1) -> int:
+    """Return how many of some pings were answered."""
+    argv = ("ping", "-n", "-c", str(count), "-i", "0.01", "-W", "1", *words)
+    said = here.run(*argv, check=False).stdout
+    found = re.search(r"(\d+) received", said)
+    return int(found[1]) if found else 0
+
+
+def test_who_should_meet_does_and_nobody_else(three: Lab) -> None:
+    """Each pair, by every address, of both kinds; and the names lead to those addresses that are reached."""
+    whose = owners(three)
+    wanted = pairs(THREE.members, THREE.routers, THREE.open)
+    # Half of what passes between the two is lost.
+    lossy = {("web-1", "web-2"), ("web-2", "web-1")}
+    found = reached(three, wanted - lossy)
+    assert {(here, whose[there]) for here, there in found} - lossy == wanted - lossy
+    for machine in three:
+        lines = machine.run("cat", "/etc/hosts").stdout.splitlines()[2:]
+        told = [(address, name) for address, name in (line.split() for line in lines) if "." not in name]
+        assert {name for _, name in told} == {b for a, b in wanted if a == machine.name} | {machine.name}
+        for address, name in told:
+            assert whose[address] == name
+            assert (machine.name, address) in found or name == machine.name or (machine.name, name) in lossy
+    web, gw, db = three["web-1"], three["gw"], three["db"]
+    assert three.reachable("web-1", "db", port=22)
+    assert three.reachable("web-1", "db", ipv6=True)
+    assert three.reachable("web-1", "gw", ipv6=True, network="front", port=22)
+    assert not three.reachable("db", "vault", ipv6=True, timeout=0.3), "the network has no IPv6"
+    assert not three.reachable("web-1", "vault", timeout=0.3)
+    # By name, and by name and network; through the router, which takes one from the time to live.
+    assert web.run("getent", "ahostsv6", "db").stdout.split()[0] == db.networks["back"].ip6
+    assert web.run("getent", "ahostsv4", "gw.front").stdout.split()[0] == gw.networks["front"].ip
+    assert " ttl=63 " in web.run("ping", "-n", "-c", "1", "-W", "5", "db.back").stdout
+
+
+def test_containers_go_the_same_ways(three: Lab, busybox: Callable[..., str]) -> None:
+    web, db = three["web-1"], three["db"]
+    image = busybox(web)
+    address = db.networks["back"].ip
+    said = web.docker.containers.run(image, ["sh", "-c", f"nc -w 5 {address} 22 </dev/null"], remove=True)
+    assert said.startswith(b"SSH-")
+    assert b" db.back\n" in web.docker.containers.run(image, ["cat", "/etc/hosts"], network_mode="host", remove=True)
+
+
+def test_the_largest_packet(three: Lab) -> None:
+    """20 bytes of IP, 8 of ICMP: 1400 pass, 1401 do not; the other network takes 1500."""
+    web, gw, db = three["web-1"], three["gw"], three["db"]
+    front = gw.networks["front"].ip
+    assert ping(web, "-M", "do", "-s", "1372", front)
+    assert not ping(web, "-M", "do", "-s", "1373", front)
+    assert ping(db, "-M", "do", "-s", "1472", gw.networks["back"].ip)
+
+
+def test_isolated(three: Lab) -> None:
+    """Who sits on the safe alone reaches nobody but who shares it, not even by routes of its own; and is reached."""
+    vault, web = three["vault"], three["web-1"]
+    with Outside() as address:
+        ask = ("timeout", "2", "bash", "-c", f"exec 3<>/dev/tcp/{address}/7 && cat <&3")
+        assert web.run(*ask).stdout == "from outside\n"
+        assert vault.run(*ask, check=False).stdout == ""
+        # The one that it shares the safe with is no way out.
+        db = three["db"].networks["safe"].ip
+        for to in (f"{address}/32", "10.61.0.0/24", f"{three['gw'].networks['back'].ip}/32"):
+            vault.run("ip", "route", "replace", to, "via", db)
+        three["gw"].run(
+            "ip", "route", "replace", f"{vault.networks['safe'].ip}/32", "via", three["db"].networks["back"].ip
+        )
+        assert vault.run(*ask, check=False).stdout == ""
+        assert not ping(vault, three["gw"].networks["back"].ip)
+        vault.run("ip", "route", "del", f"{address}/32")
+    gateway = vault.run("sh", "-c", "ip route show default").stdout.split()[2]
+    assert not ping(vault, gateway), "it reaches its host"
+    assert ping(web, gateway)
+    assert vault.docker.ping()
+    assert ping(vault, db)
+
+
+def test_links_do_what_they_do_at_all_times(three: Lab) -> None:
+    """From birth on, under faults and after them, and after boots of either kind; their part is not healed."""
+    web, other = three["web-1"], three["web-2"].networks["front"].ip
+    clean = three["gw"].networks["front"].ip
+
+    def lossy() -> bool:
+        # 0.25 pass both ways; 3 to 97 of 200 is beyond five standard deviations on either side.
+        return 3 < ping(web, other, count=200) < 97 and ping(web, clean, count=20) == 20
+
+    ruleset = web.run("nft", "list", "table", "netdev", "pytest_machine").stdout
+    assert lossy()
+    with three.inject(Partition(["web-1"], ["web-2"])):
+        assert ping(web, other, count=20) == 0
+        with three.inject(Loss(1.0, "web-1", "gw")):
+            assert ping(web, clean, count=5) == 0
+    assert lossy()
+    assert web.run("nft", "list", "table", "netdev", "pytest_machine").stdout == ruleset
+    three.heal()
+    assert lossy()
+    with three.inject(Kill("web-1")):
+        pass
+    assert lossy()
+    web.run("touch", "/etc/touched")
+    web.reset()
+    assert web.run("test", "-e", "/etc/touched", check=False).returncode == 1
+    assert lossy()
+    # The rate of another, as tc has it: HTB's class of 20 Mbit/s.
+    assert "rate 20Mbit ceil 20Mbit" in three["web-2"].run("tc", "class", "show", "dev", device(three["web-2"])).stdout
+
+
+def device(machine: Machine) -> str:
+    """Return the interface of a machine's first network."""
+    ip = next(iter(machine.networks.values())).ip
+    return machine.run("ip", "-o", "address", "show", "to", ip).stdout.split()[1]
+
+
+def test_attached_and_detached_while_it_runs(three: Lab) -> None:
+    """Names, routes and faults follow, and what is so then is so after a boot and after a reset."""
+    web, gw, db = three["web-2"], three["gw"], three["db"]
+    link = three.attach("web-2", "back")
+    assert three.attach("web-2", "back") == link
+    assert web.run("getent", "ahostsv4", "db").stdout.split()[0] == db.networks["back"].ip
+    assert " ttl=64 " in web.run("ping", "-n", "-c", "1", "-W", "5", "db.back").stdout, "it is a neighbour now"
+    assert db.run("getent", "ahostsv6", "web-2.back").stdout.split()[0] == link.ip6
+    with three.inject(Partition(["web-2"], ["db"])):
+        assert not three.reachable("web-2", "db", timeout=0.3)
+        three.detach("db", "back")
+        again = three.attach("db", "back")
+        assert not three.reachable("web-2", "db", network="back", timeout=0.3), (
+            "at its new address it is cut off as well"
+        )
+        assert not three.reachable("web-2", "db", network="back", ipv6=True, timeout=0.3)
+    assert again.ip == db.networks["back"].ip
+    assert three.reachable("web-2", "db", network="back")
+
+    three.detach("web-2", "front")
+    three.detach("web-2", "front")
+    assert set(web.networks) == {"back"}
+    assert three["web-1"].run("getent", "ahostsv4", "web-2").stdout.split()[0] == link.ip, "by the router"
+
+    def reset() -> None:
+        web.run("touch", "/etc/touched")
+        web.reset()
+
+    for boot in (web.restart, gw.restart, reset):
+        boot()
+        assert web.networks == {"back": link}
+        # By the router, and by a link that loses half of it each way.
+        assert ping(three["web-1"], link.ip, count=50) > 0
+        assert ping(three["web-1"], link.ip6, count=50) > 0
+
+    with three.resetting("web-2"):
+        pass
+    assert set(web.networks) == {"front"}, "it is as it was declared"
+    assert three.reachable("web-2", "gw", network="front")
+    assert " ttl=63 " in web.run("ping", "-n", "-c", "1", "-W", "5", "db.back").stdout
+
+
+def test_labs_with_equal_subnets_live_side_by_side(run: Run, registry: Registry) -> None:
+    declared = Topology(
+        networks={"front": Net(subnet="10.62.0.0/24", ipv6="fd62::/64")},
+        roles={"web": {"count": 2, "networks": ["front"]}},
+    )
+    with ExitStack() as stack:
+        labs = [
+            stack.enter_context(Lab(store=run.lab_store(new_id()), registry=registry, run=run.id)) for _ in range(2)
+        ]
+        for lab in labs:
+            lab.create(*specs(declared))
+        one, two = labs
+        assert [m.networks["front"].ip for m in one] == [m.networks["front"].ip for m in two]
+        for lab in labs:
+            host_names = {m.run("hostname").stdout for m in lab}
+            assert host_names == {"web-1\n", "web-2\n"}
+            assert lab.reachable("web-1", "web-2", port=22)
+            assert lab.reachable("web-1", "web-2", ipv6=True)
+        one["web-2"].kill()
+        assert not one.reachable("web-1", "web-2", network="front", timeout=0.3)
+        assert two.reachable("web-1", "web-2", network="front")
+
+
+@pytest.fixture
+def strict_firewall(usable: None) -> Iterator[None]:
+    """A FORWARD chain of IPv6 that drops and looks at bridges, as newer Dockers leave it; afterwards as it was."""
+    bridged = Path("/proc/sys/net/bridge/bridge-nf-call-ip6tables")
+    if not shutil.which("ip6tables") or not bridged.exists():
+        pytest.skip("this host has no ip6tables, or none that sees bridges")
+    was_there = "*filter" in on_host("ip6tables-save")
+    policy = on_host("ip6tables", "-S", "FORWARD").splitlines()[0].split()[2]
+    called = bridged.read_text()
+    on_host("ip6tables", "-P", "FORWARD", "DROP")
+    bridged.write_text("1")
+    try:
+        yield
+    finally:
+        bridged.write_text(called)
+        on_host("ip6tables", "-P", "FORWARD", policy)
+        if not was_there:
+            subprocess.run(["nft", "delete", "table", "ip6", "filter"], capture_output=True, check=False)
+
+
+def test_ipv6_beside_a_firewall_that_drops(strict_firewall: None, lab: Lab) -> None:
+    declared = Topology(networks={"front": Net(ipv6=True)}, roles={"web": Role(count=2, networks=["front"])})
+    lab.create(*specs(declared))
+    assert lab.reachable("web-1", "web-2", ipv6=True)
+
+
+TWENTY = Path(__file__).parents[2] / "benchmarks" / "twenty.toml"
+
+
+@full_only
+def test_twenty_machines_on_five_networks(lab: Lab) -> None:
+    """Every pair that should talk does, and no other does: 380 pairs, by every address."""
+    declared = Topology.read(TWENTY)
+    lab.create(*specs(declared))
+    assert len(lab) == 20
+    assert len(lab.networks) == 5
+    wanted = pairs(declared.members, declared.routers, declared.open)
+    assert len(wanted) == 252
+    assert meeting(lab, wanted) == wanted
