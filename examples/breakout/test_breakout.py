@@ -111,4 +111,4 @@ def test_the_others_go_on_and_serve(
     assert set(pages) == {"web-1", "web-2"}, "not one page was missing"
     for web in webs:
         assert web.run("cat", "/etc/hostname").stdout == f"{web.name}\n"
-        assert web.docker.containers.run(image, ["echo", "all is well"], remove=True) == b"all is well\n"
+        assert web.docker.ping()

@@ -137,7 +137,7 @@ def test_the_others_go_on_without_their_leader(etcd: Etcd, fault: str) -> None:
 
 
 def test_no_acknowledged_write_is_lost(etcd: Etcd) -> None:
-    disturb_and_check(etcd, seconds=10)
+    disturb_and_check(etcd, seconds=8)
 
 
 def disturb_and_check(
