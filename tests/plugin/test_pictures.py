@@ -58,7 +58,7 @@ def test_split(lab):
     assert said[0] == "test_it.py::test_split"
     assert {"web", "db", "fake's own", "paused", "stopped"} <= set(said)
     (figure,) = figures("page.html")
-    assert "what was in force then" in figure
+    assert "as it was then" in figure
     assert ">paused</text>" in figure
 
 

@@ -134,7 +134,7 @@ def test_labs_are_drawn_once_a_shape_and_those_of_failed_tests_first() -> None:
     assert checker.open == []
     figures = re.findall(r"<figcaption>(.*?)</figcaption>", text)
     assert figures == [
-        '<em class="stillborn">failed</em> <code>test_a.py::test_&lt;b&gt;</code>: what was in force then',
+        '<em class="stillborn">failed</em> <code>test_a.py::test_&lt;b&gt;</code>: as it was then',
         "<code>test_a.py::test_1</code>",
         "<code>test_b.py::test_0</code>, <code>test_b.py::test_1</code>, <code>test_b.py::test_2</code> and 2 more",
     ]
