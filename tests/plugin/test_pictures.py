@@ -136,12 +136,6 @@ def test_another(lab, tmp_path):
     assert "test_another" in second
 
 
-def test_workers_tell_the_controller(inner: pytest.Pytester) -> None:
-    inner.makepyfile(test_it=LAB + "\n@pytest.mark.parametrize('x', range(2))\ndef test_it(lab, x): assert x\n")
-    inner.runpytest_subprocess("-n2", "--machine-timeline=page.html").assert_outcomes(passed=1, failed=1)
-    assert len(figures("page.html")) == 2
-
-
 def test_machines_whose_packets_cannot_be_captured(run: Run) -> None:
     source = "\ndef test_fails(lab): assert 0\n\ndef test_passes(lab): ...\n"
     result = run(LAB + source, "--machine-pcap=failed", failed=1, passed=1)

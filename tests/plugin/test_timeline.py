@@ -175,6 +175,8 @@ def test_of_a_run(inner: pytest.Pytester, arguments: tuple[str, ...]) -> None:
     made = int(re.search(r"<dt>machines</dt><dd>(\d+)<", text)[1])  # type: ignore[index]
     assert text.count(">destroyed</td>") == made
     assert ("gw" in text) == bool(arguments)
+    (figure,) = re.findall(r"<figure>.*?</figure>", text, re.DOTALL)  # of one machine there is nothing to draw
+    assert {">web<", ">db<"} <= set(re.findall(r">\w+<", figure))
 
 
 SHARED = """
