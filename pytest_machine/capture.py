@@ -125,15 +125,17 @@ class Capture:
         """How many of them, the first, are no longer in the file because it would have become too large."""
         return self._writer.left_out
 
-    def start(self) -> None:
-        """Begin, or go on behind a `pause`; it captures when this returns.
+    def start(self, where: str = "") -> None:
+        """Begin, or go on behind a `pause` or after the machine was away; it captures when this returns.
 
-        Raises `Unsupported` where the machine lacks what it takes, `BadSpec` for a filter that is none,
-        `ConnectFailed`.
+        `where` is the interface's address, if that is another one by now. Raises `Unsupported` where the machine lacks
+        what it takes, `BadSpec` for a filter that is none, `ConnectFailed`.
         """
         with self._lock:
             if self._stream is not None and self._stream.alive:
                 return
+            self.pause()
+            self._where = where or self._where
             connection = self._connect()
             stream = _Stream(connection, self._argv(connection), self._writer)
             if (said := stream.started(_STARTED)) is not None:
@@ -205,6 +207,8 @@ class Capture:
 class Captures(list[Capture]):
     """Several captures. A context manager: at the end of the block all files are complete."""
 
+    closed = False
+
     def __enter__(self) -> Self:
         return self
 
@@ -213,6 +217,7 @@ class Captures(list[Capture]):
 
     def close(self) -> None:
         """End them all; again: nothing happens."""
+        self.closed = True
         for each in self:
             each.close()
 

@@ -111,6 +111,7 @@ class Machine:
         self._connection: SshConnection | None = None
         self._docker: docker.DockerClient | None = None
         self._captures: list[Capture] = []
+        self._everywhere: tuple[Captures, Path, int] | None = None  # what `capture_all` returned last
         self.booted: Callable[[Machine], None] | None = None
         """Called whenever it has been started here and its Docker answers: its lab puts faults in force again."""
 
@@ -316,7 +317,8 @@ class Machine:
     def capture_all(self, directory: Path, *, limit: int = LIMIT) -> Captures:
         """Capture packets on each of the lab's networks and on its driver's own, each into a file of its name.
 
-        Raises what `capture` raises; then nothing is captured.
+        A network that it is put on later is captured from then on. Raises what `capture` raises; then nothing is
+        captured.
         """
         places = {**{name: link.ip for name, link in self.networks.items()}, OWN: ""}
         found = Captures()
@@ -327,7 +329,20 @@ class Machine:
         except BaseException:
             found.close()
             raise
+        self._everywhere = (found, directory, limit)
         return found
+
+    def _capture_too(self, link: Link) -> None:
+        """Capture on a network, too, that it was put on just now, where all of its networks are."""
+        found, directory, limit = self._everywhere or (Captures(), Path(), 0)
+        if self._everywhere is None or found.closed:
+            return
+        with contextlib.suppress(MachineError, OSError):  # then it is not: the network is what was asked for
+            if known := next((each for each in found if each.network == link.name), None):
+                known.start(link.ip)
+            else:
+                file = directory / f"{link.name}.pcap"
+                found.append(self._capture(file, where=link.ip, network=link.name, limit=limit))
 
     def _hush(self) -> None:
         """Let captures pause before the machine, or the connection to it, goes away."""
@@ -656,9 +671,15 @@ class Machine:
     def connect(self, network: Network) -> Link:
         """Put it on a network of its lab; return its place there."""
         driver = self._can(SupportsNetworks)
+<<<<<<< HEAD
         ip = driver.connect(self.record, network)
         ip6 = self.driver.look([self.record])[self.id].networks6.get(network.name, "") if network.subnet6 else ""
         return Link(network.name, ip, ip6)
+=======
+        link = Link(network.name, driver.connect(self.record, network))
+        self._capture_too(link)
+        return link
+>>>>>>> draw
 
     def disconnect(self, network: Network) -> None:
         """Take it off a network."""

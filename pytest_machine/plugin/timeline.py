@@ -220,7 +220,7 @@ def _figure(alike: Sequence[Event]) -> str:
         said += f" and {len(tests) - _NAMED} more"
     first = alike[0].detail
     if first["outcome"] == "failed":
-        said = f'<em class="stillborn">failed</em> {said}: what was in force then'
+        said = f'<em class="stillborn">failed</em> {said}: as it was then'
     # Ours, and escaped when it was drawn.
     return f'<figure><figcaption>{said}</figcaption><div class="scroll picture">{first["svg"]}</div></figure>'
 

@@ -360,7 +360,7 @@ def test_packets_and_a_picture_of_a_failed_test(run: Run, inner: pytest.Pytester
     assert "tcpdump" not in (top / "test_cut/a/processes.txt").read_text()
     page = (inner.path / "page.html").read_text("utf-8")
     assert "Partition(a | b)" in page
-    assert "what was in force then" in page
+    assert "as it was then" in page
 
 
 def echoes(file: Path) -> list[int]:

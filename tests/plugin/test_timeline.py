@@ -134,7 +134,7 @@ def test_labs_are_drawn_once_a_shape_and_those_of_failed_tests_first() -> None:
     assert checker.open == []
     figures = re.findall(r"<figcaption>(.*?)</figcaption>", text)
     assert figures == [
-        '<em class="stillborn">failed</em> <code>test_a.py::test_&lt;b&gt;</code>: what was in force then',
+        '<em class="stillborn">failed</em> <code>test_a.py::test_&lt;b&gt;</code>: as it was then',
         "<code>test_a.py::test_1</code>",
         "<code>test_b.py::test_0</code>, <code>test_b.py::test_1</code>, <code>test_b.py::test_2</code> and 2 more",
     ]
@@ -175,6 +175,8 @@ def test_of_a_run(inner: pytest.Pytester, arguments: tuple[str, ...]) -> None:
     made = int(re.search(r"<dt>machines</dt><dd>(\d+)<", text)[1])  # type: ignore[index]
     assert text.count(">destroyed</td>") == made
     assert ("gw" in text) == bool(arguments)
+    (figure,) = re.findall(r"<figure>.*?</figure>", text, re.DOTALL)  # of one machine there is nothing to draw
+    assert {">web<", ">db<"} <= set(re.findall(r">\w+<", figure))
 
 
 SHARED = """

@@ -205,3 +205,17 @@ def test_what_cannot_be_captured_is_said(two: Two, module_lab: Lab, tmp_path: Pa
     for machine in two:
         assert captors(machine) == "", "all or none"
     assert list(tmp_path.glob("**/*.older")) == []
+
+
+def test_networks_that_come_and_go(two: Two, module_lab: Lab, tmp_path: Path) -> None:
+    a, b = two
+    late = module_lab.network("late")
+    with a.capture_all(tmp_path) as captures:
+        for _ in range(2):
+            there = b.connect(late).ip
+            a.connect(late)
+            a.run("ping", "-n", "-c", "2", "-i", "0.02", "-W", "10", there)
+            for machine in two:
+                machine.disconnect(late)
+    assert [capture.network for capture in captures] == ["front", "", "late"]
+    assert sum("ICMP echo" in line for line in read(b, tmp_path / "late.pcap")) == 8

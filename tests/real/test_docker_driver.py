@@ -94,7 +94,7 @@ def _reaches(here: Machine, there: str, *, seconds: float = 5) -> bool:
     return here.run("timeout", str(seconds), "bash", "-c", script, check=False).returncode == 0
 
 
-def test_a_life(at_home: Dockerd, docker_lab: Lab, busybox: Callable[..., str]) -> None:
+def test_a_life(at_home: Dockerd, docker_lab: Lab, busybox: Callable[..., str], tmp_path: Path) -> None:
     """Containers run, limits hold, names resolve; pause, kill and start keep data; nothing of the host is mounted."""
     web, db = docker_lab.create(spec("web", host=at_home.url, cpus=1.5, pids=500), spec("db", host=at_home.url))
     image = busybox(web)
@@ -112,6 +112,9 @@ def test_a_life(at_home: Dockerd, docker_lab: Lab, busybox: Callable[..., str]) 
         assert here.run("getent", "hosts", there.name).stdout.split()[0] == there.ip
         assert _reaches(here, there.name)
     assert web.run("hostname").stdout == "web\n"
+    with web.capture(tmp_path / "web.pcap", only="icmp") as capture:
+        assert docker_lab.reachable("db", "web")
+    assert capture.packets == 2
     web.put(b"kept", "/root/kept")
     web.pause()
     assert str(web.state) == "paused"

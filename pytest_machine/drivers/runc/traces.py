@@ -39,6 +39,8 @@ _OWN_RUN = frozenset(
 _DOCKERS = "/var/lib/docker"
 # Processes that come and go in an untouched machine: the init's alarm clock, and our own SSH sessions.
 _OWN_PROCESSES = re.compile(r"sleep \d+\.\d{6}|sshd(-session|-auth)?: (?!.*\[listener\]).*")
+# How many logins its sshd has in hand, which it tells in its own name.
+_LOGINS = re.compile(r" \d+ of [\d-]+ startups")
 # A number that the kernel counts, among those that somebody sets.
 _OWN_SETTINGS = ("sys/net/netfilter/nf_conntrack_count",)
 # What each machine has for itself: names, settings of its network and its users, System V IPC, message queues.
@@ -158,6 +160,7 @@ def _processes(pid: int) -> Iterator[tuple[str, str]]:
     for each in pids:
         with suppress(OSError, IndexError):
             words = Path(f"/proc/{each}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            words = _LOGINS.sub("", words)
             if words and not _OWN_PROCESSES.fullmatch(words):
                 yield f"process {each} {words[:80]}", _condition(Path(f"/proc/{each}"))
 
