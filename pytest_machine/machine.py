@@ -671,15 +671,11 @@ class Machine:
     def connect(self, network: Network) -> Link:
         """Put it on a network of its lab; return its place there."""
         driver = self._can(SupportsNetworks)
-<<<<<<< HEAD
         ip = driver.connect(self.record, network)
         ip6 = self.driver.look([self.record])[self.id].networks6.get(network.name, "") if network.subnet6 else ""
-        return Link(network.name, ip, ip6)
-=======
-        link = Link(network.name, driver.connect(self.record, network))
+        link = Link(network.name, ip, ip6)
         self._capture_too(link)
         return link
->>>>>>> draw
 
     def disconnect(self, network: Network) -> None:
         """Take it off a network."""
