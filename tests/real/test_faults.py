@@ -461,6 +461,9 @@ def test_jitter_and_stacking(broken: Lab) -> None:
             assert statistics.mean(times) == pytest.approx(0.3, rel=0.2)
             assert 45 < len(times) < 95
         assert statistics.mean(pings(a, ip(b), count=50)[0]) == pytest.approx(0.1, rel=0.2)
+    with broken.inject(Delay(0.1, "a", "b")):
+        times, _ = pings(a, f"{link_local(b)}%{device(a)}", count=50)
+        assert statistics.median(times) == pytest.approx(0.2, rel=0.2), "IPv6"
 
 
 def test_reorder(broken: Lab) -> None:
@@ -853,6 +856,8 @@ def test_a_failing_disk(booted: Lab) -> None:
     c.run("sh", "-c", "echo before >/root/kept && sync /root/kept")
     write = ("sh", "-c", "echo now >/root/now && sync /root/now")
     with booted.inject(DiskError("c")):
+        with booted.inject(DiskError("c")), booted.inject(DiskSlow("16m", "c")):
+            pass
         result = c.run(*write, check=False)
         assert "Input/output error" in result.stderr
         assert c.run("cat", "/root/kept").stdout == "before\n"
@@ -921,7 +926,13 @@ def test_what_would_be_the_hosts_is_refused(broken: Lab, fault: Fault) -> None:
 def test_another_process_heals(broken: Lab, registry: Registry) -> None:
     """Whoever broke them was killed; the next one who has the machines heals them without knowing of what."""
     before = [picture(machine) for machine in broken]
-    for fault in (Partition(["a"], ["b"]), Loss(0.5, "c"), CpuStress("c", workers=1), MemoryPressure("a", size="16m")):
+    for fault in (
+        Partition(["a"], ["b"]),
+        Delay(0.1, "d"),
+        Loss(0.5, "c"),
+        CpuStress("c", workers=1),
+        MemoryPressure("a", size="16m"),
+    ):
         broken.inject(fault)
     later = Lab.load(store=broken.store, registry=registry)
     assert later.faults == []

@@ -33,7 +33,7 @@ def test_version_two_takes_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """The machine's own group limits all below it."""
     groups = tree(tmp_path, ["io.max"])
     shown_as(tmp_path, "", monkeypatch=monkeypatch)
-    cgroups.limit_disk(ID, "7:3", rate=1 << 20, operations=0)
+    assert cgroups.limit_disk(ID, "7:3", rate=1 << 20, operations=0)
     assert [(group / "io.max").read_text() for group in groups] == [
         "7:3 rbps=1048576 wbps=1048576 riops=max wiops=max",
         "",
@@ -49,9 +49,16 @@ def test_version_one_takes_every_group(tmp_path: Path, monkeypatch: pytest.Monke
     files = [f"blkio.throttle.{name}_device" for name in OLD]
     groups = tree(tmp_path, files)
     shown_as(tmp_path, "blkio", monkeypatch=monkeypatch)
-    cgroups.limit_disk(ID, "7:3", rate=1 << 20, operations=20)
+    assert cgroups.limit_disk(ID, "7:3", rate=1 << 20, operations=20)
     for group in groups:
         assert [(group / name).read_text() for name in files] == ["7:3 1048576"] * 2 + ["7:3 20"] * 2
     assert {(tmp_path / name).read_text() for name in files} == {""}
     cgroups.limit_disk(ID, "7:3", rate=0, operations=0)
     assert {(group / name).read_text() for group in groups for name in files} == {"7:3 0"}
+
+
+def test_groups_that_limit_nothing_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree(tmp_path, [])
+    shown_as(tmp_path, "", monkeypatch=monkeypatch)
+    assert not cgroups.limit_disk(ID, "7:3", rate=1 << 20, operations=0)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
