@@ -44,7 +44,7 @@ class Crash(Kill):
                     facts={"isolation": host.isolation, "drivers that can": names(field.having("own-kernel"))},
                     hint=f"@pytest.mark.machine('{host.name}', disk='2g'), or Kill('{host.name}')",
                 )
-        field.each(self.hosts(field), lambda host: host.crash() if host.state is State.RUNNING else host.kill())
+        field.each(self.hosts(field), lambda host: host.crash())
 
 
 def _off(field: Field, host: Host) -> bool:

@@ -17,6 +17,7 @@ import pytest_machine
 from pytest_machine import fault, schedule
 from pytest_machine.errors import BadSpec, MachineError, UnknownMachine
 from pytest_machine.faults.clock import ClockSkew, moved
+from pytest_machine.faults.disk import DiskSlow
 from pytest_machine.faults.engine import EngineHang
 from pytest_machine.faults.network import (
     Corrupt,
@@ -30,7 +31,7 @@ from pytest_machine.faults.network import (
     Reorder,
     read,
 )
-from pytest_machine.faults.network.script import UNDO, Effect, Place, program, render
+from pytest_machine.faults.network.script import UNDO, Effect, Place, holding, program, render
 from pytest_machine.faults.power import Kill, Pause
 from pytest_machine.faults.resources import CpuStress, DiskFull, MemoryPressure
 from pytest_machine.topology import halves, isolate
@@ -118,6 +119,8 @@ FAULTS = st.sampled_from(
         Delay(0.1, "b"),
         Delay(0.1, "a", "b", one_way=True),
         Rate("1mbit", "a"),
+        Corrupt(0.1, "b", "a"),
+        Reorder(0.1, "a", one_way=True),
         Duplicate(0.1, "c"),
         DnsFailure("b"),
     ]
@@ -170,6 +173,49 @@ def test_what_the_probe_says() -> None:
     assert place.devices == {"": "eth0", "back": "eth1"}
     assert (place.controller, place.control_ports) == ("10.213.0.1", (2222, 2376))
     assert (place.egress, place.duplicates, place.netem, place.silent) == (True, True, False, False)
+
+
+def test_all_addresses_of_an_interface_are_known() -> None:
+    """The kernel's own IPv6 addresses, too, and what else somebody gave it; not those of other interfaces."""
+    said = (
+        "from 10.213.0.1 50022 10.213.0.2 22\n"
+        "2: eth0    inet 10.213.0.2/20 brd 10.213.15.255 scope global eth0\\ valid_lft forever\n"
+        "2: eth0    inet6 fd00:7::2/64 scope global \\ valid_lft forever\n"
+        "3: docker0    inet 172.17.0.1/16 scope global docker0\\ valid_lft forever\n"
+        "2: eth0    inet6 fe80::74:aff:fed5:2/64 scope link \\ valid_lft forever\n"
+        "3: docker0    inet6 fe80::42/64 scope link \\ valid_lft forever\n"
+    )
+    place = read("a", said, {"": "10.213.0.2"})
+    assert place.addresses == {"": ["10.213.0.2", "fd00:7::2", "fe80::74:aff:fed5:2"]}
+    script = render(replace(HERE, name="b"), Partition("a", "b").effects(NAMES), {"a": place.addresses, "b": {}})
+    assert "ip6 saddr { fd00:7::2, fe80::74:aff:fed5:2 } drop" in script
+    assert 'ip6 daddr { fd00:7::2, fe80::74:aff:fed5:2 } fwd to "lo"' in script
+
+
+def test_only_one_of_two_ends_holds_back() -> None:
+    """Whoever sends and has netem does it; else whoever receives, and answers to pings whoever sends them."""
+    effects = Delay(0.1, "a", "b", one_way=True).effects(NAMES)
+    receiver = replace(PLAIN, name="b")
+    assert "netem" in render(HERE, effects, ADDRESSES, shapers={"a"})
+    assert render(receiver, effects, ADDRESSES, shapers={"a"}) == ""
+    assert render(replace(HERE, name="b", holds=True), effects, ADDRESSES, shapers={"a", "b"}) == ""
+    for here in (receiver, replace(HERE, name="b", holds=True)):
+        held = render(here, effects, ADDRESSES, shapers={"b"} if here.netem else set())
+        assert "ip saddr { 10.213.0.2, 10.214.0.2 } goto held_0" in held
+    sent = render(PLAIN, effects, ADDRESSES, shapers=set())
+    assert "icmp type echo-reply goto held_0" in sent
+    assert "saddr" not in sent
+    assert " 0.1:0:0:0:1 <<" in sent
+
+
+@given(st.lists(FAULTS, max_size=6), st.sets(st.sampled_from(NAMES)))
+def test_who_has_to_hold_back_is_asked_whether_it_can(faults: list[NetworkFault], shapers: set[str]) -> None:
+    effects = [effect for each in faults for effect in each.effects(NAMES)]
+    for name in NAMES:
+        here = replace(PLAIN, name=name, netem=name in shapers)
+        script = render(here, effects, ADDRESSES, shapers=shapers)
+        asked = any(holding(here, effect, NAMES, shapers) for effect in effects)
+        assert ("perl - " in script) == asked
 
 
 def homes() -> dict[str, type[Any]]:
@@ -230,6 +276,8 @@ def test_halves_of_one_machine() -> None:
         lambda: CpuStress("a", workers=0),
         lambda: MemoryPressure("a", size="much"),
         lambda: DiskFull("a", leave=-1),
+        lambda: DiskSlow("slow", "a"),
+        lambda: DiskSlow("1m", "a", operations=-1),
     ],
 )
 def test_what_makes_no_sense(wrong: object) -> None:

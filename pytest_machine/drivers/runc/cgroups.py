@@ -5,6 +5,7 @@ They are read from the machine's own processes, because no rule says where a con
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -86,23 +87,42 @@ def delegate(pid: int, owner: int) -> None:
                 os.chown(group / name, owner, owner)
 
 
-def limit_disk(id_: Id, device: str, *, rate: int, operations: int) -> None:
+def limit_disk(id_: Id, device: str, *, rate: int, operations: int) -> bool:
     """Limit what every group of the machine does to a device (``7:0``): bytes and operations a second; 0: no limit.
 
-    Version 1 of control groups limits each group by itself, so a container that comes later is not met there.
+    Return whether there are groups that limit such things. Version 1 of control groups limits each group by itself, so
+    a container that comes later is not met there.
     """
     old = {f"blkio.throttle.{way}_{what}_device": number
            for way in ("read", "write") for what, number in (("bps", rate), ("iops", operations))}  # fmt: skip
     new = " ".join(
         f"{way}{what}={number or 'max'}" for what, number in (("bps", rate), ("iops", operations)) for way in "rw"
     )
+    limits = False
     for group in of_machine(id_):
-        if (group / "io.max").exists():
-            (group / "io.max").write_text(f"{device} {new}")
+        limits |= _put(group / "io.max", f"{device} {new}")
         for folder in _bottom_up(group):
-            for name, number in old.items():
-                if (folder / name).exists():
-                    (folder / name).write_text(f"{device} {number}")
+            written = [_put(folder / name, f"{device} {number}") for name, number in old.items()]
+            limits |= any(written)
+    return limits
+
+
+def _put(path: Path, text: str) -> bool:
+    """Write to a file of a group; return whether the group has it, and is still there."""
+    try:
+        # Not made where there is none, which the kernel would refuse in words of its own.
+        descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno == errno.ENODEV:  # the group has just gone
+            return False
+        raise
+    return True
 
 
 def remove(id_: Id, *, timeout: float = 5.0) -> None:

@@ -26,23 +26,34 @@ def trouble(place: Place, record: Record, asked: DiskTrouble) -> bool:
     _check(place, record)
     if os.path.ismount(place.mounted_disk):
         device = place.mounted_disk.stat().st_dev
-        cgroups.limit_disk(
-            record.id, f"{os.major(device)}:{os.minor(device)}", rate=asked.rate, operations=asked.operations
-        )
+        number = f"{os.major(device)}:{os.minor(device)}"
+        limited = cgroups.limit_disk(record.id, number, rate=asked.rate, operations=asked.operations)
+        if (asked.rate or asked.operations) and not limited:
+            raise _cannot(place, record, "its control groups do not limit what is done to a disk")
     if not asked.fails:
         # What failed once is not asked for again by the kernel, and is told to whoever asks next.
         return not (storage.seal(place, sealed=False) or _gave_up(place))
-    descriptor = os.open(place.disk, os.O_WRONLY)
+    _seal(place, record)
+    return False
+
+
+def _seal(place: Place, record: Record) -> None:
+    """Have nobody write to the disk's file, not even who has it open; raise `Unsupported` where that cannot be."""
     try:
-        storage.seal(place, sealed=True)
-        os.pwrite(descriptor, b"", 0)  # nothing, which is refused all the same
+        descriptor = os.open(place.disk, os.O_WRONLY)
     except PermissionError:
-        return False
-    except OSError as error:
-        raise _cannot(place, record, str(error)) from error
-    else:
+        return  # it is so already
+    try:
+        try:
+            storage.seal(place, sealed=True)
+        except OSError as error:
+            raise _cannot(place, record, f"its file cannot be made immutable: {error.strerror}") from error
+        try:
+            os.pwrite(descriptor, b"", 0)  # nothing, which is refused all the same
+        except PermissionError:
+            return
         storage.seal(place, sealed=False)
-        raise _cannot(place, record, "its file system lets go on who has it open")
+        raise _cannot(place, record, "its file system lets go on who has a file open")
     finally:
         os.close(descriptor)
 

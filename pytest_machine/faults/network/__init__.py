@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Self
 
@@ -25,7 +25,7 @@ KEY = "network"
 """What undoes all of them in a machine: one script, whichever are in force."""
 _FACT = "network"
 
-# Addresses are asked for again by each injection: a test may have given it others since.
+# Asked for again whenever a script runs: a test may have given a machine others since.
 _ADDRESSES = "ip -o address show scope global; ip -o address show scope link"
 
 # In a network namespace of its own, which goes with it: nothing of the machine's is touched.
@@ -60,7 +60,7 @@ class NetworkFault(Told):
         self.check(list(field.hosts))
         concerned = self._concerned(field)
         running = [host for host in concerned if host.state is State.RUNNING]
-        field.each(running, lambda host: place(host, anew=True))  # what is lacking is said before anything is done
+        field.each(running, place)  # what is lacking is said before anything is done
         _enforce(field, concerned)
         places, shapers = _places(field)
         machines = list(field.hosts)
@@ -108,43 +108,47 @@ def _enforce(field: Field, hosts: Sequence[Host]) -> None:
     effects = [effect for fault in active for effect in fault.effects(machines)]
     running = [host for host in hosts if host.state is State.RUNNING]
     field.each(running, place)
+    # Through one that does not run nothing passes anyhow, and once it has booted it is told.
+    if any(field.each(running, _worker(field, effects))):
+        field.each(running, _worker(field, effects))
+
+
+def _worker(field: Field, effects: Sequence[Effect]) -> Callable[[Host], bool]:
+    """Return what puts effects in force at a host, and returns whether it has other addresses than was known."""
     places, shapers = _places(field)
     addresses = _addresses(field, effects, places)
+    machines = list(field.hosts)
 
-    def work(host: Host) -> None:
+    def work(host: Host) -> bool:
         here = place(host)
         _check(here, effects, machines, shapers)
         rendered = script.render(here, effects, addresses, shapers=shapers)
-        if rendered:
-            host.upset(rendered, undo=script.UNDO, key=KEY)
-        else:
+        if not rendered:
             host.settle(KEY)
+            return False
+        said = host.upset(f"{rendered}{_ADDRESSES}", undo=script.UNDO, key=KEY).stdout
+        on = dict(host.addresses)
+        devices, more = _interfaces(said, on)
+        host.facts[_FACT] = (on, replace(here, devices=devices, addresses=more))
+        return (devices, more) != (here.devices, here.addresses)
 
-    # Through one that does not run nothing passes anyhow, and once it has booted it is told.
-    field.each(running, work)
+    return work
 
 
-def place(host: Host, *, anew: bool = False) -> Place:
-    """Return what a host says of its network and kernel; asked once after each boot and change of its networks.
-
-    With `anew`, its addresses are asked for once more.
-    """
+def place(host: Host) -> Place:
+    """Return what a host says of its network and kernel; asked once after each boot and change of its networks."""
     addresses = dict(host.addresses)
     known = host.facts.get(_FACT)
     if isinstance(known, tuple) and known[0] == addresses:
         found: Place = known[1]
-        if not anew:
-            return found
-        on = _interfaces(host.shell(_ADDRESSES).stdout, addresses)
-        found = replace(found, devices=on[0], addresses=on[1])
-    else:
-        said = host.shell(_PROBE).stdout
-        if "\nno nft\n" in said:
-            raise Unsupported(
-                f"The machine '{host.name}' lacks the program 'nft', which cuts networks.",
-                hint="install it there: machine.run('apt-get', 'install', '-y', 'nftables')",
-            )
-        found = read(host.name, said, addresses)
+        return found
+    said = host.shell(_PROBE).stdout
+    if "\nno nft\n" in said:
+        raise Unsupported(
+            f"The machine '{host.name}' lacks the program 'nft', which cuts networks.",
+            hint="install it there: machine.run('apt-get', 'install', '-y', 'nftables')",
+        )
+    found = read(host.name, said, addresses)
     host.facts[_FACT] = (addresses, found)
     return found
 
