@@ -19,7 +19,8 @@ from . import engine
 from .disturbance import Disturbance
 from .errors import CleanupFailed, ConnectFailed, MachineError, UnknownMachine, Unsupported
 from .fault import Fault, Host, OfMachines, SupportsRenewal
-from .faults.network import KEY, Links, NetworkFault, enforce
+from .faults.network import KEY, NetworkFault, enforce
+from .faults.network.script import Effect
 from .model import Id, Isolation, Result, Seen, State, Value, names
 from .schedule import Choice, steps
 from .waiting import wait
@@ -85,6 +86,32 @@ class Injection:
     def heal(self) -> None:
         """End it, and nothing but it; again: nothing happens."""
         self._breaking.heal_one(self)
+
+
+class Links(NetworkFault):
+    """What the links of a topology do at all times: no fault, but in force in the same way, and together with them."""
+
+    def __init__(self, declared: Topology) -> None:
+        self.topology = declared
+
+    def ends(self, machines: Sequence[str]) -> set[str]:
+        """Return those of the machines that are at the end of a link."""
+        return {end for each in self.topology.impairments(machines) for end in (each.sender, each.receiver)}
+
+    def effects(self, machines: Sequence[str]) -> list[Effect]:
+        """Return what they do between these machines."""
+        return [
+            Effect(
+                sender=each.sender,
+                receiver=each.receiver,
+                network=each.network,
+                delay=each.delay,
+                jitter=each.jitter,
+                loss=each.loss,
+                rate=each.rate,
+            )
+            for each in self.topology.impairments(machines)
+        ]
 
 
 class Breaking:
