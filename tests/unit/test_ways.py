@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -49,7 +48,9 @@ def test_who_meets_is_known_by_addresses_that_are_reached(placed: dict[str, Plac
     for machine, place in placed.items():
         told = ways.names(machine)
         plain = [(name, address) for name, address in told if "." not in name]
-        assert {(machine, name) for name, _ in plain if name != machine} == {each for each in wanted if each[0] == machine}
+        assert {(machine, name) for name, _ in plain if name != machine} == {
+            each for each in wanted if each[0] == machine
+        }
         near = [ipaddress.ip_network(subnet) for subnet in subnets(place)]
         far = [ipaddress.ip_network(route.to) for route in ways.routes(machine)]
         assert not set(near) & set(far)
@@ -72,7 +73,10 @@ def subnets(place: Placed) -> list[str]:
 def test_the_next_router_is_a_neighbour(placed: dict[str, Placed]) -> None:
     ways = Ways(placed, NETWORKS)
     addresses = {
-        address: name for name, place in placed.items() for link in place.links.values() for address in (link.ip, link.ip6)
+        address: name
+        for name, place in placed.items()
+        for link in place.links.values()
+        for address in (link.ip, link.ip6)
     }
     for machine, place in placed.items():
         for route in ways.routes(machine):
