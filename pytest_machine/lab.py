@@ -212,7 +212,8 @@ class Lab:
         """Note what is declared of the lab; raises `BadSpec` when the machines to come do not go with it."""
         known = [self._topology, *(spec.topology for spec in specs)]
         declared = list({id(each): each for each in known if each is not None}.values())
-        if any(each != declared[0] for each in declared[1:]):
+        # Whoever has loaded the lab does not know what its machines were made of.
+        if any(each.to_json() != declared[0].to_json() for each in declared[1:]):
             raise BadSpec("A lab has one topology.", hint="declare all of its machines in one: Topology(roles={...})")
         members = {m.name: m.record.networks for m in self.machines} | {s.name: s.networks for s in specs if s.name}
         routers = [m.name for m in self.machines if m.record.router] + [spec.name for spec in specs if spec.router]
@@ -369,6 +370,7 @@ class Lab:
         """Return the lab's network of that name, noted now if it is new, with what is declared of it."""
         with self._lock:
             if name not in self._networks:
+                plan.check_network(name)
                 declared = self._topology.networks.get(name) if self._topology else None
                 net, id_ = declared or Net(), new_id()
                 self._networks[name] = Network(

@@ -152,7 +152,7 @@ def test_links_do_what_they_do_at_all_times(three: Lab) -> None:
     assert web.run("nft", "list", "table", "netdev", "pytest_machine").stdout == ruleset
     three.heal()
     assert lossy()
-    with three.inject(Kill("web-1")):
+    with three.inject(Kill("web-1", "web-2")):
         pass
     assert lossy()
     web.run("touch", "/etc/touched")
