@@ -432,7 +432,7 @@ class Lab:
                 known, script = ways.names(machine.name), ways.script(machine.name)
                 note = machine.record.directory / _TOLD
                 before = note.read_text("utf-8") if note.exists() else ""
-                new = known != self._known.get(machine.name) or machine.name == again
+                new = _by_name(known) != _by_name(self._known.get(machine.name, ())) or machine.name == again
                 if not new and script == before:
                     return
                 content = birth.write_hosts(machine.record, known).decode() if new else None
@@ -605,6 +605,14 @@ class Lab:
         """Set the first machine's variables for a while; a lab without machines sets none."""
         with self.machines[0].environment() if self._machines else contextlib.nullcontext():
             yield
+
+
+def _by_name(known: birth.Names) -> dict[str, list[str]]:
+    """Return each name's addresses: their order counts, that of names does not."""
+    found: dict[str, list[str]] = {}
+    for name, address in known:
+        found.setdefault(name, []).append(address)
+    return found
 
 
 def _disturbing() -> Sequence[Choice]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_machine import Link, Net, Role, Topology
@@ -47,6 +47,7 @@ def walk(
     return met
 
 
+@settings(deadline=None)
 @given(labs())
 def test_each_way_arrives_by_routers_alone_and_is_the_shortest(lab: tuple[Members, set[str], list[str]]) -> None:
     members, routers, open_ = lab
@@ -77,6 +78,7 @@ def distances(machine: str, members: Members, routers: set[str], open_: list[str
         known |= better
 
 
+@settings(deadline=None)
 @given(labs())
 def test_who_reaches_whom_is_the_same_both_ways(lab: tuple[Members, set[str], list[str]]) -> None:
     found = pairs(*lab)
@@ -88,6 +90,7 @@ def test_who_reaches_whom_is_the_same_both_ways(lab: tuple[Members, set[str], li
         assert shared or by_driver or (set(members[a]) & set(open_) and set(members[b]) & set(open_))
 
 
+@settings(deadline=None)
 @given(labs())
 def test_without_routers_it_is_who_shares_a_network(lab: tuple[Members, set[str], list[str]]) -> None:
     members, _, open_ = lab
@@ -270,6 +273,7 @@ def test_dockers_own_network_may_be_elsewhere() -> None:
     Topology(networks={"front": Net(subnet="172.17.1.0/24")}, roles={"web": web}).check()
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300), st.integers(20, 30))
 def test_a_wider_subnet_that_is_proposed_is_wide_enough(count: int, prefix: int) -> None:
     def declared(subnet: str) -> Topology:
@@ -286,6 +290,7 @@ def test_a_wider_subnet_that_is_proposed_is_wide_enough(count: int, prefix: int)
         assert 2 ** (32 - prefix) - 3 >= count
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**40 - 1))
 def test_ipv6_subnets_are_one_to_one_with_ids(number: int) -> None:
     found = ipaddress.IPv6Network(ula(Id(f"{number:010x}")))

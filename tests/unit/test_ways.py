@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_machine.machine import Link
@@ -39,6 +39,7 @@ def places(draw: st.DrawFn) -> dict[str, Placed]:
     return found
 
 
+@settings(deadline=None)
 @given(places())
 def test_who_meets_is_known_by_addresses_that_are_reached(placed: dict[str, Placed]) -> None:
     ways = Ways(placed, NETWORKS)
@@ -69,6 +70,7 @@ def subnets(place: Placed) -> list[str]:
     return [each for name in place.links for each in (NETWORKS[name].subnet, NETWORKS[name].subnet6) if each]
 
 
+@settings(deadline=None)
 @given(places())
 def test_the_next_router_is_a_neighbour(placed: dict[str, Placed]) -> None:
     ways = Ways(placed, NETWORKS)
