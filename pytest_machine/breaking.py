@@ -38,9 +38,11 @@ _PATH = "export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:
 _UNDOS = "/run/pytest-machine-faults"
 
 _UPSET = """\
-umask 077 && mkdir -p {undos} && cat >{undos}/{key}.new <<'END-OF-UNDO' && mv {undos}/{key}.new {undos}/{key} || exit
+umask 077 && mkdir -p {undos} && cat >{undos}/{key}.new <<'END-OF-UNDO' || exit
 {undo}
 END-OF-UNDO
+if cmp -s {undos}/{key}.new {undos}/{key}; then rm {undos}/{key}.new
+else mv {undos}/{key}.new {undos}/{key}; fi || exit
 umask 022
 {script}"""
 _SETTLE = """\
@@ -191,7 +193,8 @@ class Breaking:
 
         def clear(host: _Host) -> None:
             with contextlib.suppress(ConnectFailed):  # who cannot be entered cannot have been broken from within
-                host.clear()
+                # What its links do is put in force below, in place of whatever was, and is not taken away before.
+                host.clear(keep=self._kept(host.name))
 
         hosts = field.hosts.values()
         field.each([host for host in hosts if host.state is State.RUNNING and host.logs_in], clear)

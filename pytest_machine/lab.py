@@ -275,21 +275,41 @@ class Lab:
         return made
 
     def _connect(self, wanted: Mapping[Machine, Sequence[str]]) -> None:
-        """Put machines on networks: on all of those at once, on each one after the other, in the order of addresses."""
+        """Put machines on networks, all of those at once, and yet always in the same order.
+
+        On each network one machine after the other, as they have their addresses; each machine on one of its networks
+        after the other, as it has its interfaces after a boot.
+        """
         known = {name: self.network(name) for own in wanted.values() for name in own}
-
-        def connect(network: Network) -> None:
-            for machine, own in wanted.items():
-                if network.name in own:
-                    machine.connect(network)
-
         # Those first whose subnet is given, so that none of the others takes it.
         for given in (True, False):
-            self._each(connect, [network for network in known.values() if bool(network.subnet) is given])
+            now = {name: network for name, network in known.items() if bool(network.subnet) is given}
+            steps = {machine: [name for name in own if name in now] for machine, own in wanted.items()}
+            done = {(machine.name, name): threading.Event() for machine, own in steps.items() for name in own}
 
-    def _each(self, do: Callable[[T], object], things: Iterable[T]) -> None:
+            def connect(
+                network: Network,
+                steps: Mapping[Machine, list[str]] = steps,
+                done: Mapping[tuple[str, str], threading.Event] = done,
+            ) -> None:
+                mine = [machine for machine, own in steps.items() if network.name in own]
+                try:
+                    for machine in mine:
+                        place = steps[machine].index(network.name)
+                        for before in steps[machine][:place]:
+                            done[machine.name, before].wait()
+                        machine.connect(network)
+                        done[machine.name, network.name].set()
+                finally:  # who waits for one that has failed goes on; the error is raised when all have ended
+                    for machine in mine:
+                        done[machine.name, network.name].set()
+
+            # Each may wait for any other, so all are at work.
+            self._each(connect, list(now.values()), at_once=len(now) or 1)
+
+    def _each(self, do: Callable[[T], object], things: Iterable[T], *, at_once: int = _AT_ONCE) -> None:
         """Do something to several things, in parallel; all are tried, then the first error is raised."""
-        turn = threading.Semaphore(_AT_ONCE)
+        turn = threading.Semaphore(at_once)
         going = [Errand(functools.partial(do, each), turn=turn) for each in things]
         errors: list[Exception] = []
         for each in going:
