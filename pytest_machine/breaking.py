@@ -20,7 +20,8 @@ from .disturbance import Disturbance
 from .driver import SupportsDisk
 from .errors import CleanupFailed, ConnectFailed, MachineError, UnknownMachine, Unsupported
 from .fault import Fault, Host, OfMachines, SupportsRenewal
-from .faults.network import KEY, Links, NetworkFault, enforce
+from .faults.network import KEY, NetworkFault, enforce
+from .faults.network.script import Effect
 from .model import DiskTrouble, Id, Isolation, Result, Seen, State, Value, names
 from .schedule import Choice, steps
 from .waiting import wait
@@ -38,9 +39,11 @@ _PATH = "export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:
 _UNDOS = "/run/pytest-machine-faults"
 
 _UPSET = """\
-umask 077 && mkdir -p {undos} && cat >{undos}/{key}.new <<'END-OF-UNDO' && mv {undos}/{key}.new {undos}/{key} || exit
+umask 077 && mkdir -p {undos} && cat >{undos}/{key}.new <<'END-OF-UNDO' || exit
 {undo}
 END-OF-UNDO
+if cmp -s {undos}/{key}.new {undos}/{key}; then rm {undos}/{key}.new
+else mv {undos}/{key}.new {undos}/{key}; fi || exit
 umask 022
 {script}"""
 _SETTLE = """\
@@ -95,6 +98,32 @@ class Injection:
         self._breaking.heal_one(self)
 
 
+class Links(NetworkFault):
+    """What the links of a topology do at all times: no fault, but in force in the same way, and together with them."""
+
+    def __init__(self, declared: Topology) -> None:
+        self.topology = declared
+
+    def ends(self, machines: Sequence[str]) -> set[str]:
+        """Return those of the machines that are at the end of a link."""
+        return {end for each in self.topology.impairments(machines) for end in (each.sender, each.receiver)}
+
+    def effects(self, machines: Sequence[str]) -> list[Effect]:
+        """Return what they do between these machines."""
+        return [
+            Effect(
+                sender=each.sender,
+                receiver=each.receiver,
+                network=each.network,
+                delay=each.delay,
+                jitter=each.jitter,
+                loss=each.loss,
+                rate=each.rate,
+            )
+            for each in self.topology.impairments(machines)
+        ]
+
+
 class Breaking:
     """The faults of one lab."""
 
@@ -112,6 +141,8 @@ class Breaking:
         """Called with each that is over."""
         self._failed: tuple[BaseException, list[Injection]] | None = None
         self._lock = threading.RLock()
+        # Threads that work for the one that holds the lock: it waits for them, so they must not wait for it.
+        self.helping = threading.local()
 
     @property
     def injections(self) -> list[Injection]:
@@ -197,7 +228,8 @@ class Breaking:
 
         def clear(host: _Host) -> None:
             with contextlib.suppress(ConnectFailed):  # who cannot be entered cannot have been broken from within
-                host.clear()
+                # What its links do is put in force below, in place of whatever was, and is not taken away before.
+                host.clear(keep=self._kept(host.name))
 
         hosts = field.hosts.values()
         field.each([host for host in hosts if host.disk and host.state is not State.ABSENT], lambda host: host.mend())
@@ -247,7 +279,7 @@ class Breaking:
 
     def renew(self, machine: Machine) -> None:
         """Heal a machine that was away, and put in force at it what is in force now."""
-        with self._lock:
+        with contextlib.nullcontext() if getattr(self.helping, "now", False) else self._lock:
             if machine not in self._lab.machines:
                 return
             field = _Field(self, None)
@@ -325,8 +357,13 @@ class _Field:
     def each(self, hosts: Sequence[H], work: Callable[[H], T]) -> list[T]:
         if len(hosts) < 2:
             return [work(host) for host in hosts]
+
+        def help_(host: H) -> T:
+            self._breaking.helping.now = True
+            return work(host)
+
         with ThreadPoolExecutor(len(hosts), thread_name_prefix="fault") as pool:
-            found = [pool.submit(work, host) for host in hosts]
+            found = [pool.submit(help_, host) for host in hosts]
         errors = [error for each in found if (error := each.exception()) is not None]
         for other in errors[1:]:
             errors[0].add_note(f"Another machine failed too: {other}")

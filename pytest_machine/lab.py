@@ -220,7 +220,8 @@ class Lab:
         """Note what is declared of the lab; raises `BadSpec` when the machines to come do not go with it."""
         known = [self._topology, *(spec.topology for spec in specs)]
         declared = list({id(each): each for each in known if each is not None}.values())
-        if any(each != declared[0] for each in declared[1:]):
+        # Whoever has loaded the lab does not know what its machines were made of.
+        if any(each.to_json() != declared[0].to_json() for each in declared[1:]):
             raise BadSpec("A lab has one topology.", hint="declare all of its machines in one: Topology(roles={...})")
         members = {m.name: m.record.networks for m in self.machines} | {s.name: s.networks for s in specs if s.name}
         routers = [m.name for m in self.machines if m.record.router] + [spec.name for spec in specs if spec.router]
@@ -282,21 +283,41 @@ class Lab:
         return made
 
     def _connect(self, wanted: Mapping[Machine, Sequence[str]]) -> None:
-        """Put machines on networks: on all of those at once, on each one after the other, in the order of addresses."""
+        """Put machines on networks, all of those at once, and yet always in the same order.
+
+        On each network one machine after the other, as they have their addresses; each machine on one of its networks
+        after the other, as it has its interfaces after a boot.
+        """
         known = {name: self.network(name) for own in wanted.values() for name in own}
-
-        def connect(network: Network) -> None:
-            for machine, own in wanted.items():
-                if network.name in own:
-                    machine.connect(network)
-
         # Those first whose subnet is given, so that none of the others takes it.
         for given in (True, False):
-            self._each(connect, [network for network in known.values() if bool(network.subnet) is given])
+            now = {name: network for name, network in known.items() if bool(network.subnet) is given}
+            steps = {machine: [name for name in own if name in now] for machine, own in wanted.items()}
+            done = {(machine.name, name): threading.Event() for machine, own in steps.items() for name in own}
 
-    def _each(self, do: Callable[[T], object], things: Iterable[T]) -> None:
+            def connect(
+                network: Network,
+                steps: Mapping[Machine, list[str]] = steps,
+                done: Mapping[tuple[str, str], threading.Event] = done,
+            ) -> None:
+                mine = [machine for machine, own in steps.items() if network.name in own]
+                try:
+                    for machine in mine:
+                        place = steps[machine].index(network.name)
+                        for before in steps[machine][:place]:
+                            done[machine.name, before].wait()
+                        machine.connect(network)
+                        done[machine.name, network.name].set()
+                finally:  # who waits for one that has failed goes on; the error is raised when all have ended
+                    for machine in mine:
+                        done[machine.name, network.name].set()
+
+            # Each may wait for any other, so all are at work.
+            self._each(connect, list(now.values()), at_once=len(now) or 1)
+
+    def _each(self, do: Callable[[T], object], things: Iterable[T], *, at_once: int = _AT_ONCE) -> None:
         """Do something to several things, in parallel; all are tried, then the first error is raised."""
-        turn = threading.Semaphore(_AT_ONCE)
+        turn = threading.Semaphore(at_once)
         going = [Errand(functools.partial(do, each), turn=turn) for each in things]
         errors: list[Exception] = []
         for each in going:
@@ -377,6 +398,7 @@ class Lab:
         """Return the lab's network of that name, noted now if it is new, with what is declared of it."""
         with self._lock:
             if name not in self._networks:
+                plan.check_network(name)
                 declared = self._topology.networks.get(name) if self._topology else None
                 net, id_ = declared or Net(), new_id()
                 self._networks[name] = Network(
@@ -438,7 +460,7 @@ class Lab:
                 known, script = ways.names(machine.name), ways.script(machine.name)
                 note = machine.record.directory / _TOLD
                 before = note.read_text("utf-8") if note.exists() else ""
-                new = known != self._known.get(machine.name) or machine.name == again
+                new = _by_name(known) != _by_name(self._known.get(machine.name, ())) or machine.name == again
                 if not new and script == before:
                     return
                 content = birth.write_hosts(machine.record, known).decode() if new else None
@@ -697,6 +719,14 @@ class Lab:
         """Set the first machine's variables for a while; a lab without machines sets none."""
         with self.machines[0].environment() if self._machines else contextlib.nullcontext():
             yield
+
+
+def _by_name(known: birth.Names) -> dict[str, list[str]]:
+    """Return each name's addresses: their order counts, that of names does not."""
+    found: dict[str, list[str]] = {}
+    for name, address in known:
+        found.setdefault(name, []).append(address)
+    return found
 
 
 def _disturbing() -> Sequence[Choice]:

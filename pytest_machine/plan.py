@@ -43,6 +43,16 @@ def bits(rate: str | int) -> int:
     return found
 
 
+def check_network(name: str) -> str:
+    """Return `name` if a network may be called so, which is as a machine may; raise `BadSpec` otherwise."""
+    try:
+        return check_name(name)
+    except BadSpec as error:
+        raise BadSpec(
+            f"A network cannot be called '{name}'.", facts=error.facts, hint="choose a name such as 'front'"
+        ) from error
+
+
 def ula(id_: Id) -> str:
     """Return the IPv6 subnet that nobody else has of a network: its id is the forty random bits that RFC 4193 wants."""
     return f"fd{id_[:2]}:{id_[2:6]}:{id_[6:]}::/64"
@@ -349,7 +359,7 @@ class Topology:
                 found[machine] = name
 
     def _check_net(self, name: str, net: Net) -> None:
-        check_name(name)
+        check_network(name)
         self._subnet(name, net)
         self._subnet6(name, net)
         for key in ("isolated",):

@@ -28,6 +28,7 @@ _FLUSH = f"""\
 ip -4 route flush proto {_PROTOCOL} 2>/dev/null
 ip -6 route flush proto {_PROTOCOL} 2>/dev/null
 """
+_FORGET = f"for tables in iptables ip6tables; do $tables -w -F {_CHAIN} 2>/dev/null; done\n"
 # Docker drops what is passed on, unless its users' own chain lets it pass; where it has none, nobody drops.
 _ROUTER = """\
 echo 1 >/proc/sys/net/ipv4/ip_forward || exit
@@ -154,6 +155,7 @@ def _passing(place: Placed, open_: Collection[str]) -> str:
 def telling(hosts: str | None, script: str, before: str) -> str:
     """Return what a machine is told: its ``/etc/hosts`` if it is another one, and routes in place of those `before`."""
     found = _HOSTS.format(hosts=hosts) if hosts is not None else ""
-    if script or before:
-        found += script if _FLUSH in script or _FLUSH not in before else _FLUSH + script
-    return f"{found}true\n"
+    for part, undo in ((_FLUSH, _FLUSH), (_PASS, _FORGET)):
+        if part in before and part not in script:
+            found += undo
+    return f"{found}{script}true\n"

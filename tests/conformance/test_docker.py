@@ -15,6 +15,7 @@ from tests.dockerd import Dockerd
 
 # What others of the suite show too, less plainly; a machine takes a second or two.
 LONG = {
+    "test_a_network_is_as_asked_for",
     "test_connect_again_is_the_same",
     "test_create_killed_midway",
     "test_destroy_again",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_machine import Link, Net, Role, Topology
@@ -47,6 +47,7 @@ def walk(
     return met
 
 
+@settings(deadline=None)
 @given(labs())
 def test_each_way_arrives_by_routers_alone_and_is_the_shortest(lab: tuple[Members, set[str], list[str]]) -> None:
     members, routers, open_ = lab
@@ -77,6 +78,7 @@ def distances(machine: str, members: Members, routers: set[str], open_: list[str
         known |= better
 
 
+@settings(deadline=None)
 @given(labs())
 def test_who_reaches_whom_is_the_same_both_ways(lab: tuple[Members, set[str], list[str]]) -> None:
     found = pairs(*lab)
@@ -88,6 +90,7 @@ def test_who_reaches_whom_is_the_same_both_ways(lab: tuple[Members, set[str], li
         assert shared or by_driver or (set(members[a]) & set(open_) and set(members[b]) & set(open_))
 
 
+@settings(deadline=None)
 @given(labs())
 def test_without_routers_it_is_who_shares_a_network(lab: tuple[Members, set[str], list[str]]) -> None:
     members, _, open_ = lab
@@ -211,7 +214,8 @@ WRONG: list[tuple[Callable[[], Topology], str]] = [
     (lambda: lab(roles={"web": Role(networks=["frnt"])}, links=[]), "'web' is to sit on the network 'frnt'"),
     (lambda: lab(roles={"web": Role(networks=["back", "back"])}, links=[]), "names a network twice"),
     (lambda: lab(roles={"a": Role(count=2), "a-1": Role()}, links=[]), "Two roles have a machine 'a-1'"),
-    (lambda: lab(roles={"a b": Role()}, links=[]), "cannot be called 'a b'"),
+    (lambda: lab(roles={"a b": Role()}, links=[]), "A machine cannot be called 'a b'"),
+    (lambda: lab(networks={"a b": Net()}), "A network cannot be called 'a b'"),
     (lambda: lab(networks={"front": Net(subnet="10.1.0.1/24"), "back": Net()}), "cannot have the subnet '10.1.0.1/24'"),
     (lambda: lab(networks={"front": Net(subnet="127.0.0.0/24"), "back": Net()}), "not for machines"),
     (lambda: lab(networks={"front": Net(ipv6="10.1.0.0/24"), "back": Net()}), "cannot have the subnet '10.1.0.0/24'"),
@@ -269,6 +273,7 @@ def test_dockers_own_network_may_be_elsewhere() -> None:
     Topology(networks={"front": Net(subnet="172.17.1.0/24")}, roles={"web": web}).check()
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300), st.integers(20, 30))
 def test_a_wider_subnet_that_is_proposed_is_wide_enough(count: int, prefix: int) -> None:
     def declared(subnet: str) -> Topology:
@@ -285,6 +290,7 @@ def test_a_wider_subnet_that_is_proposed_is_wide_enough(count: int, prefix: int)
         assert 2 ** (32 - prefix) - 3 >= count
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**40 - 1))
 def test_ipv6_subnets_are_one_to_one_with_ids(number: int) -> None:
     found = ipaddress.IPv6Network(ula(Id(f"{number:010x}")))

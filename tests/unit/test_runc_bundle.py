@@ -72,6 +72,14 @@ def test_rules_golden() -> None:
     check("runc-rules.nft", firewall.outside("ptm0", "10.213.0.0/20") + firewall.honest("ptm0", ports))
 
 
+def test_seal_golden() -> None:
+    sealed = firewall.Port("ptm01234567890", "02:74:0a:d5:00:02", "10.213.0.2", apart=True, sealed=True)
+    other = firewall.Port("ptmabcdef01230", "02:74:0a:d5:00:03", "10.213.0.3", apart=True)
+    check("runc-seal.nft", firewall.seal("ptm0", [sealed, other]))
+    # Replaced by nothing, in one transaction, where nobody is.
+    assert firewall.seal("ptm0", [other]) == "table inet ptm0\ndelete table inet ptm0\n"
+
+
 def test_capabilities_are_those_that_we_have() -> None:
     assert bundle.capabilities(0b1) == ["CAP_CHOWN"]
     # What a container runtime gives by default, by the kernel's numbers: 0xa80425fb is Docker's own mask.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 import itertools
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -151,10 +153,70 @@ def test_networks_survive_the_way_through_the_file(
     reserve(second)
     for id_ in (first, second, first):
         network.join(id_, front, 1)
-    assert network.networks() == [front]
+    (found,) = network.networks()
+    assert found.subnet in network._LAB_SUBNETS
+    assert replace(found, subnet="") == front
     assert plugged[0] == plugged[2]
     assert plugged[0][0] == plugged[1][0] != "ptm0"
     assert plugged[0][1] != plugged[1][1]
+
+
+def network_of(name: str, lab: str = "l", **changes: Any) -> Network:
+    return Network(id=new_id(), name=name, store=Path("/s"), host="h", run="r", lab=lab, created=1.5, **changes)
+
+
+@pytest.fixture
+def plugged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "rejoin", lambda lease, bridge, _: lease.links[bridge.name])
+    monkeypatch.setattr(network, "open_up", lambda name: None)
+    monkeypatch.setattr(network, "_remove_link", lambda name: None)
+
+
+@pytest.mark.usefixtures("plugged")
+def test_labs_may_have_equal_subnets_and_networks_of_one_may_not() -> None:
+    one, two = (network_of("front", lab=lab, subnet="10.5.0.0/24") for lab in "ab")
+    first, second = reserve().id, reserve().id
+    assert network.join(first, one, 1) == network.join(second, two, 1) == "10.5.0.2"
+    for subnet in ("10.5.0.0/25", "10.4.0.0/15"):
+        with pytest.raises(DriverError, match="overlaps with that of the network 'front' of its lab"):
+            network.join(first, network_of("back", lab="a", subnet=subnet), 1)
+    with pytest.raises(DriverError, match="the bridge by which this host reaches machines"):
+        network.join(first, network_of("back", lab="c", subnet="10.213.1.0/24"), 1)
+
+
+@pytest.mark.usefixtures("plugged")
+def test_who_is_sealed() -> None:
+    """Who is apart, and on isolated networks alone: as soon as it is, and no longer."""
+    safe, vault, front = network_of("safe", isolated=True), network_of("vault", isolated=True), network_of("front")
+    id_ = network.reserve(new_id(), subnet=None, address=None, apart=True).id
+
+    def sealed() -> bool:
+        book = network.ledger()
+        return book.sealed(book.lease(id_))
+
+    assert not sealed()
+    for act, expected in (
+        (lambda: network.join(id_, safe, 1), True),
+        (lambda: network.join(id_, front, 1), False),
+        (lambda: network.join(id_, vault, 1), False),
+        (lambda: network.leave(id_, front), True),
+        (lambda: network.leave(id_, safe), True),
+        (lambda: network.leave(id_, vault), False),
+    ):
+        act()
+        assert sealed() == expected
+
+
+@given(st.integers(2, 250))
+def test_ipv6_addresses_have_the_number_of_the_others(number: int) -> None:
+    bridge = network.Bridge("ptm7", "10.5.0.0/24", network_of("front", subnet6="fd00:1::/64").to_json())
+    assert network.address6(bridge, f"10.5.0.{number}") == str(ipaddress.IPv6Address(f"fd00:1::{number:x}"))
+    assert network.address6(network.Bridge("ptm7", "10.5.0.0/24", network_of("front").to_json()), "10.5.0.9") == ""
+
+
+def test_networks_of_older_versions_can_be_read(front: Network) -> None:
+    old = {k: v for k, v in front.to_json().items() if k not in ("subnet6", "mtu", "isolated")}
+    assert Network.from_json({**old, "of a newer version": 1}) == front
 
 
 def test_only_tags_that_can_be_read_are_machines(state: Path) -> None:

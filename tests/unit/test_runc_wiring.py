@@ -19,7 +19,7 @@ ETH0 = {
 DOCKER0 = {"ifname": "docker0", "flags": ["UP"], "mtu": 1500, "qdisc": "noqueue", "address": "02:42", "addr_info": []}
 KERNEL = {"dst": "fe80::/64", "dev": "eth0", "protocol": "kernel"}
 BLACKHOLE = {"type": "blackhole", "dst": "2001:db8::/32", "dev": "lo", "protocol": "boot"}
-QUEUE = {"kind": "noqueue", "dev": "eth0", "root": True, "refcnt": 2}
+QUEUE = {"kind": "noqueue", "dev": "eth0", "root": True, "refcnt": 2, "options": {"direct_packets_stat": 1}}
 
 
 def facts(**said: object) -> dict[str, str]:
@@ -39,6 +39,7 @@ def facts(**said: object) -> dict[str, str]:
         pytest.param({"links": [ETH0 | {"flags": ["BROADCAST", "UP"]}, DOCKER0]}, id="a carrier"),
         pytest.param({"routes_6": [KERNEL]}, id="a route of the kernel's"),
         pytest.param({"queues": [QUEUE | {"refcnt": 9}]}, id="a count"),
+        pytest.param({"queues": [QUEUE | {"options": {"direct_packets_stat": 9}}]}, id="a count among options"),
         pytest.param({"routes_4": ""}, id="no answer"),
     ],
 )

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import ClassVar, NoReturn
 
 from pytest_machine import images, preloads
-from pytest_machine.errors import DriverError, DriverUnavailable, UsageError
+from pytest_machine.errors import DriverError, DriverUnavailable, Unsupported, UsageError
 from pytest_machine.model import (
     Address,
     DiskTrouble,
@@ -218,6 +218,11 @@ class RuncDriver:
 
     def connect(self, record: Record, network_: Network) -> str:
         """Put the machine on a bridge of the lab's own."""
+        if network_.subnet6 and not Path("/proc/net/if_inet6").exists():
+            raise Unsupported(
+                f"The network '{network_.name}' has IPv6, and this host's kernel has none.",
+                hint="boot it without ipv6.disable=1, or leave ipv6= out",
+            )
         return network.join(record.id, network_, self._running(record))
 
     def disconnect(self, record: Record, network_: Network) -> None:

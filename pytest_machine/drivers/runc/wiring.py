@@ -77,12 +77,20 @@ def parsed(answers: dict[str, str]) -> Iterator[tuple[str, str]]:
     for neighbour in found["neighbours"]:
         yield f"neighbour {neighbour.get('dst')} {neighbour.get('dev')}", str(neighbour.get("lladdr"))
     for queue in found["queues"]:
-        options = json.dumps({k: v for k, v in queue.items() if k != "refcnt"}, sort_keys=True)
-        yield f"queue {queue.get('dev')} {queue.get('parent', 'root')} {queue['kind']}", options
+        yield f"queue {queue.get('dev')} {queue.get('parent', 'root')} {queue['kind']}", _queue(queue)
     for kind in ("policies", "transforms"):
         for number, line in enumerate(answers[kind].split("\n")):
             if line.strip():
                 yield f"IPsec {kind} {number}", line
+
+
+def _queue(queue: dict[str, object]) -> str:
+    """Return what was set of a queue: no counters, nor the number that the kernel gives to one below another."""
+    counted = {"refcnt", "handle"} if "parent" in queue else {"refcnt"}
+    settings = {key: value for key, value in queue.items() if key not in counted}
+    if isinstance(options := queue.get("options"), dict):
+        settings["options"] = {key: value for key, value in options.items() if not key.endswith("_stat")}
+    return json.dumps(settings, sort_keys=True)
 
 
 def _routes(family: str, routes: list[dict[str, object]]) -> Iterator[tuple[str, str]]:

@@ -16,7 +16,7 @@ from pytest_machine import topology
 from pytest_machine.errors import BadSpec, UnknownMachine, Unsupported
 from pytest_machine.fault import Field, Host, Told, chance, seconds
 from pytest_machine.model import State, names
-from pytest_machine.plan import Topology, bits
+from pytest_machine.plan import bits
 
 from . import script
 from .script import Effect, Place
@@ -315,32 +315,6 @@ def _shown(pairs: topology.Pairs | None) -> str:
     both = sorted({tuple(sorted(pair)) for pair in pairs if pair[::-1] in pairs})
     one = sorted(pair for pair in pairs if pair[::-1] not in pairs)
     return ", ".join([*(f"{a} | {b}" for a, b in both), *(f"{a} -> {b}" for a, b in one)])
-
-
-class Links(NetworkFault):
-    """What the links of a topology do at all times: no fault, but in force in the same way, and together with them."""
-
-    def __init__(self, declared: Topology) -> None:
-        self.topology = declared
-
-    def ends(self, machines: Sequence[str]) -> set[str]:
-        """Return those of the machines that are at the end of a link."""
-        return {end for each in self.topology.impairments(machines) for end in (each.sender, each.receiver)}
-
-    def effects(self, machines: Sequence[str]) -> list[Effect]:
-        """Return what they do between these machines."""
-        return [
-            Effect(
-                sender=each.sender,
-                receiver=each.receiver,
-                network=each.network,
-                delay=each.delay,
-                jitter=each.jitter,
-                loss=each.loss,
-                rate=each.rate,
-            )
-            for each in self.topology.impairments(machines)
-        ]
 
 
 class DnsFailure(NetworkFault):
