@@ -109,9 +109,14 @@ class Swarm:
             join = functools.partial(self._join, addresses=addresses, tokens=tokens, deadline=deadline)
             _each([*self.managers[1:], *self.workers], join)
             seen = _told(self.machines)
-        self._names = {str(seen[machine.id]["NodeID"]): machine.name for machine in self.machines}
-        self.wait_ready(timeout=max(1.0, deadline - time.monotonic()))
+        self._learn(seen)
+        self._wait_well(max(1.0, deadline - time.monotonic()))
         return self
+
+    def _learn(self, seen: Mapping[Id, Mapping[str, Any]]) -> None:
+        """Note which node is which machine; one that is still on its way in has no id."""
+        ids = {machine.name: str(seen[machine.id].get("NodeID") or "") for machine in self.machines}
+        self._names = {id_: name for name, id_ in ids.items() if id_}
 
     def _is_whole(self, seen: Mapping[Id, Mapping[str, Any]]) -> bool:
         for machine in self.machines:
@@ -154,15 +159,13 @@ class Swarm:
             # The second manager's arrival can leave the first without a majority for a moment: whoever comes just
             # then is refused, and comes again.
             try:
-                state = _get(machine, "/info", timeout=_ANSWER)["Swarm"]["LocalNodeState"]
-                if state == "active":
-                    return
-                if state == "pending":
-                    raise NotYet("it is on its way in")
-                if state != "inactive":
-                    _post(machine, "/swarm/leave?force=1")
                 _post(machine, "/swarm/join", asked)
             except ValueError as error:
+                state = _get(machine, "/info", timeout=_ANSWER)["Swarm"]["LocalNodeState"]
+                if state in ("active", "pending"):
+                    return  # it goes on by itself; `wait_ready` waits for it
+                if state != "inactive":
+                    _post(machine, "/swarm/leave?force=1")
                 raise NotYet(_reason(error)) from error
 
         wait(
@@ -226,19 +229,37 @@ class Swarm:
     def wait_ready(self, *, timeout: float = 60.0) -> None:
         """Wait until every member is ready and every manager is heard; raises `WaitTimeout` with who is not."""
 
+        def active(machine: Machine) -> str:
+            # The others take up to 15 s to miss somebody: one that has just been started knows better itself.
+            state = str(_get(machine, "/info", timeout=_ANSWER)["Swarm"]["LocalNodeState"])
+            return "" if state == "active" else f"'{machine.name}' says that it is {state}"
+
+        deadline = time.monotonic() + timeout
+        self._wait_well(timeout)
+
         def ready() -> None:
+            if said := "; ".join(filter(None, _each(self.machines, active))):
+                raise NotYet(said)
+
+        wait(ready, self._what, timeout=max(1.0, deadline - time.monotonic()), every=0.05, longest=0.5)
+
+    @property
+    def _what(self) -> str:
+        return f"The Swarm of {names(each.name for each in self.machines)}"
+
+    def _wait_well(self, timeout: float) -> None:
+        """Wait until a majority of the managers says that all are well."""
+
+        def well() -> None:
+            if len(self._names) < len(self.machines):
+                self._learn(_told(self.machines))
             found = self._agreed()
             missing = {machine.name for machine in self.machines} - {node.name for node in found if node.well}
             if missing:
                 unwell = [str(node) for node in found if not node.well]
                 raise NotYet("; ".join(unwell) or f"{names(sorted(missing))} is not in it")
-            # A manager takes up to 15 s to miss somebody: one that has just been started knows better itself.
-            for machine in self.machines:
-                state = _get(machine, "/info", timeout=_ANSWER)["Swarm"]["LocalNodeState"]
-                if state != "active":
-                    raise NotYet(f"'{machine.name}' says that it is {state}")
 
-        wait(ready, f"The Swarm of {names(each.name for each in self.machines)}", timeout=timeout, every=0.05)
+        wait(well, self._what, timeout=timeout, every=0.05, longest=0.5)
 
     def wait_running(self, *services: str, timeout: float = 60.0) -> None:
         """Wait until services, or all there are, have as many tasks running as they want, and no update goes on.
