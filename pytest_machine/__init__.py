@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from .plugin.machines import MachineFactory as MachineFactory
     from .plugin.machines import Machines as Machines
     from .plugins import Registry as Registry
-    from .swarm import Node as Node
     from .swarm import Swarm as Swarm
     from .topology import bridge as bridge
     from .topology import groups as groups
@@ -80,7 +79,6 @@ _HOMES = {
     "MachineFactory": "plugin.machines",
     "Machines": "plugin.machines",
     "MemoryPressure": "faults.resources",
-    "Node": "swarm",
     "Partition": "faults.network",
     "Pause": "faults.power",
     "Rate": "faults.network",
@@ -128,7 +126,6 @@ __all__ = [
     "MachineFactory",
     "Machines",
     "MemoryPressure",
-    "Node",
     "Partition",
     "Pause",
     "Rate",

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
+from .driver import SupportsAdoption
 from .engine import TROUBLE, Api
 from .errand import Errand
-from .errors import CleanupFailed, DriverError, MachineError, UnknownMachine
+from .errors import CleanupFailed, DriverError, MachineError, UnknownMachine, Unsupported
 from .machine import Machine
 from .model import Id, names
 from .roles import meeting
@@ -27,6 +28,8 @@ T = TypeVar("T")
 
 # Seconds for one answer. Docker itself gives a request to another manager 20, and a node that joins as many.
 _ANSWER = 30.0
+# Seconds in which a machine has left, whatever its engine has to wait for.
+_LEAVING = 60.0
 # Seconds for an answer that any of several may give.
 _WORD = 5.0
 
@@ -96,13 +99,17 @@ class Swarm:
         """See to it that its machines are a Swarm, with nobody else and all of them ready; return this.
 
         One that is there already stays as it is. Machines that are in another one, or in one that lacks a member, leave
-        it. Raises `BadSpec` when they share no network, `WaitTimeout` or `DriverError` with what Docker says.
+        it; those that were there before us do not, which is `Unsupported`. Raises `BadSpec` when they share no network,
+        `WaitTimeout` or `DriverError` with what Docker says.
         """
         deadline = time.monotonic() + timeout
         seen = _told(self.machines)
         if not self._is_whole(seen):
             addresses = self._addresses()
-            self._leave([machine for machine in self.machines if seen[machine.id]["LocalNodeState"] != "inactive"])
+            elsewhere = [machine for machine in self.machines if seen[machine.id]["LocalNodeState"] != "inactive"]
+            for machine in elsewhere:
+                _not_ours(machine)
+            self._leave(elsewhere)
             tokens = self._found(addresses)
             # All at once: the leader admits managers one after another by itself, as Raft demands. Five managers took
             # 0.7 s so, and 2.5 s when each waited for the one before.
@@ -183,15 +190,22 @@ class Swarm:
         self._leave(self.machines)
 
     def _leave(self, machines: Sequence[Machine]) -> None:
-        # All at once: one after the other, each manager that is left waits its 5 s for those that went before.
+        def gone(machine: Machine) -> None:
+            # Not asked before: a manager who loses its majority meanwhile tells nothing for 20 s.
+            try:
+                _post(machine, "/swarm/leave?force=1")
+            except ValueError as error:
+                if _get(machine, "/info", timeout=_ANSWER)["Swarm"]["LocalNodeState"] != "inactive":
+                    raise NotYet(_reason(error)) from error  # Docker gives its own end 15 s, and can be asked again
+
         def leave(machine: Machine) -> Exception | None:
             try:
-                if _get(machine, "/info", timeout=_ANSWER)["Swarm"]["LocalNodeState"] != "inactive":
-                    _post(machine, "/swarm/leave?force=1")
-            except TROUBLE as error:
-                return _refused(machine, "leave the Swarm", error)
+                wait(lambda: gone(machine), f"That '{machine.name}' leaves the Swarm", timeout=_LEAVING, every=0.2)
+            except MachineError as error:
+                return error
             return None
 
+        # All at once: one after the other, each manager that is left waits its 5 s for those that went before.
         if errors := [error for error in _each(machines, leave) if error is not None]:
             raise CleanupFailed("Not every machine has left the Swarm.", errors, hint="lab.destroy()")
 
@@ -332,6 +346,16 @@ class Swarm:
                     if len(agreeing) > len(self.managers) // 2:
                         return agreeing[-1]
         raise NotYet("; ".join(silent) or f"they follow {names(sorted(followers))}")
+
+
+def _not_ours(machine: Machine) -> None:
+    """Raise when a machine that is in some Swarm was so before us, maybe."""
+    if isinstance(machine.driver, SupportsAdoption):
+        raise Unsupported(
+            f"The machine '{machine.name}' was there before us and is in a Swarm, which is not ours to end.",
+            facts={"driver": machine.record.driver},
+            hint=f"with machine.environment(): docker swarm leave --force, if nobody needs it on '{machine.name}'",
+        )
 
 
 def _told(machines: Sequence[Machine]) -> dict[Id, Mapping[str, Any]]:
