@@ -286,6 +286,7 @@ def measure(chosen: argparse.Namespace, folder: Path) -> None:
     print(f"{f'memory of an idle machine, {chosen.alive} alive':<58} {taken:5.1f} MB            (≤ 60)", flush=True)
     print(f"{f'of {chosen.alive} alive at once, answering':<58} {answers:5d}", flush=True)
     cuts(chosen.rounds, folder / "cuts")
+    swarms(chosen.rounds, folder / "swarms")
     sharing(max(1, chosen.rounds // 3), folder)
     plain, with_ = [], []
     for _ in range(chosen.rounds):
@@ -312,6 +313,22 @@ def cuts(rounds: int, folder: Path) -> None:
         ("a partition healed", healed[1:]),
     ):  # the first logs in
         print(f"{what:<58} {statistics.median(seconds):5.2f} s             (≤ 0.2)", flush=True)
+
+
+def swarms(rounds: int, folder: Path) -> None:
+    """Compare a Swarm of three, one manager or all, with three machines."""
+    plain: list[float] = []
+    formed: dict[str, list[float]] = {"a": [], "abc": []}
+    for number in range(rounds):
+        for managers, times in formed.items():
+            with Lab(store=Store(folder / f"{managers}-{number}"), registry=Registry()) as lab:
+                begun = time.perf_counter()
+                lab.create(*(replace(SPEC, name=name) for name in "abc"))
+                plain.append(time.perf_counter() - begun)
+                lab.swarm(managers=managers)
+                times.append(time.perf_counter() - begun)
+    show("a Swarm of three ready ÷ three machines ready", formed["a"], plain, 2)
+    show("a Swarm of three managers ready ÷ three machines ready", formed["abc"], plain, 2)
 
 
 def show(what: str, ours: list[float], theirs: list[float], bound: float | None) -> None:

@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from .plugin.machines import MachineFactory as MachineFactory
     from .plugin.machines import Machines as Machines
     from .plugins import Registry as Registry
-    from .swarm import Node as Node
     from .swarm import Swarm as Swarm
     from .topology import bridge as bridge
     from .topology import groups as groups
@@ -90,7 +89,6 @@ _HOMES = {
     "Machines": "plugin.machines",
     "MemoryPressure": "faults.resources",
     "Net": "plan",
-    "Node": "swarm",
     "Partition": "faults.network",
     "Pause": "faults.power",
     "Rate": "faults.network",
@@ -144,7 +142,6 @@ __all__ = [
     "Machines",
     "MemoryPressure",
     "Net",
-    "Node",
     "Partition",
     "Pause",
     "Rate",

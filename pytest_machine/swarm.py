@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
+from .driver import SupportsAdoption
 from .engine import TROUBLE, Api
 from .errand import Errand
-from .errors import CleanupFailed, DriverError, MachineError, UnknownMachine
+from .errors import CleanupFailed, DriverError, MachineError, UnknownMachine, Unsupported
 from .machine import Machine
 from .model import Id, names
 from .roles import meeting
@@ -27,6 +28,8 @@ T = TypeVar("T")
 
 # Seconds for one answer. Docker itself gives a request to another manager 20, and a node that joins as many.
 _ANSWER = 30.0
+# Seconds in which a machine has left, whatever its engine has to wait for.
+_LEAVING = 60.0
 # Seconds for an answer that any of several may give.
 _WORD = 5.0
 
@@ -96,22 +99,31 @@ class Swarm:
         """See to it that its machines are a Swarm, with nobody else and all of them ready; return this.
 
         One that is there already stays as it is. Machines that are in another one, or in one that lacks a member, leave
-        it. Raises `BadSpec` when they share no network, `WaitTimeout` or `DriverError` with what Docker says.
+        it; those that were there before us do not, which is `Unsupported`. Raises `BadSpec` when they share no network,
+        `WaitTimeout` or `DriverError` with what Docker says.
         """
         deadline = time.monotonic() + timeout
         seen = _told(self.machines)
         if not self._is_whole(seen):
             addresses = self._addresses()
-            self._leave([machine for machine in self.machines if seen[machine.id]["LocalNodeState"] != "inactive"])
+            elsewhere = [machine for machine in self.machines if seen[machine.id]["LocalNodeState"] != "inactive"]
+            for machine in elsewhere:
+                _not_ours(machine)
+            self._leave(elsewhere)
             tokens = self._found(addresses)
             # All at once: the leader admits managers one after another by itself, as Raft demands. Five managers took
             # 0.7 s so, and 2.5 s when each waited for the one before.
             join = functools.partial(self._join, addresses=addresses, tokens=tokens, deadline=deadline)
             _each([*self.managers[1:], *self.workers], join)
             seen = _told(self.machines)
-        self._names = {str(seen[machine.id]["NodeID"]): machine.name for machine in self.machines}
-        self.wait_ready(timeout=max(1.0, deadline - time.monotonic()))
+        self._learn(seen)
+        self._wait_well(max(1.0, deadline - time.monotonic()))
         return self
+
+    def _learn(self, seen: Mapping[Id, Mapping[str, Any]]) -> None:
+        """Note which node is which machine; one that is still on its way in has no id."""
+        ids = {machine.name: str(seen[machine.id].get("NodeID") or "") for machine in self.machines}
+        self._names = {id_: name for name, id_ in ids.items() if id_}
 
     def _is_whole(self, seen: Mapping[Id, Mapping[str, Any]]) -> bool:
         for machine in self.machines:
@@ -154,15 +166,13 @@ class Swarm:
             # The second manager's arrival can leave the first without a majority for a moment: whoever comes just
             # then is refused, and comes again.
             try:
-                state = _get(machine, "/info", timeout=_ANSWER)["Swarm"]["LocalNodeState"]
-                if state == "active":
-                    return
-                if state == "pending":
-                    raise NotYet("it is on its way in")
-                if state != "inactive":
-                    _post(machine, "/swarm/leave?force=1")
                 _post(machine, "/swarm/join", asked)
             except ValueError as error:
+                state = _get(machine, "/info", timeout=_ANSWER)["Swarm"]["LocalNodeState"]
+                if state in ("active", "pending"):
+                    return  # it goes on by itself; `wait_ready` waits for it
+                if state != "inactive":
+                    _post(machine, "/swarm/leave?force=1")
                 raise NotYet(_reason(error)) from error
 
         wait(
@@ -180,15 +190,22 @@ class Swarm:
         self._leave(self.machines)
 
     def _leave(self, machines: Sequence[Machine]) -> None:
-        # All at once: one after the other, each manager that is left waits its 5 s for those that went before.
+        def gone(machine: Machine) -> None:
+            # Not asked before: a manager who loses its majority meanwhile tells nothing for 20 s.
+            try:
+                _post(machine, "/swarm/leave?force=1")
+            except ValueError as error:
+                if _get(machine, "/info", timeout=_ANSWER)["Swarm"]["LocalNodeState"] != "inactive":
+                    raise NotYet(_reason(error)) from error  # Docker gives its own end 15 s, and can be asked again
+
         def leave(machine: Machine) -> Exception | None:
             try:
-                if _get(machine, "/info", timeout=_ANSWER)["Swarm"]["LocalNodeState"] != "inactive":
-                    _post(machine, "/swarm/leave?force=1")
-            except TROUBLE as error:
-                return _refused(machine, "leave the Swarm", error)
+                wait(lambda: gone(machine), f"That '{machine.name}' leaves the Swarm", timeout=_LEAVING, every=0.2)
+            except MachineError as error:
+                return error
             return None
 
+        # All at once: one after the other, each manager that is left waits its 5 s for those that went before.
         if errors := [error for error in _each(machines, leave) if error is not None]:
             raise CleanupFailed("Not every machine has left the Swarm.", errors, hint="lab.destroy()")
 
@@ -226,19 +243,37 @@ class Swarm:
     def wait_ready(self, *, timeout: float = 60.0) -> None:
         """Wait until every member is ready and every manager is heard; raises `WaitTimeout` with who is not."""
 
+        def active(machine: Machine) -> str:
+            # The others take up to 15 s to miss somebody: one that has just been started knows better itself.
+            state = str(_get(machine, "/info", timeout=_ANSWER)["Swarm"]["LocalNodeState"])
+            return "" if state == "active" else f"'{machine.name}' says that it is {state}"
+
+        deadline = time.monotonic() + timeout
+        self._wait_well(timeout)
+
         def ready() -> None:
+            if said := "; ".join(filter(None, _each(self.machines, active))):
+                raise NotYet(said)
+
+        wait(ready, self._what, timeout=max(1.0, deadline - time.monotonic()), every=0.05, longest=0.5)
+
+    @property
+    def _what(self) -> str:
+        return f"The Swarm of {names(each.name for each in self.machines)}"
+
+    def _wait_well(self, timeout: float) -> None:
+        """Wait until a majority of the managers says that all are well."""
+
+        def well() -> None:
+            if len(self._names) < len(self.machines):
+                self._learn(_told(self.machines))
             found = self._agreed()
             missing = {machine.name for machine in self.machines} - {node.name for node in found if node.well}
             if missing:
                 unwell = [str(node) for node in found if not node.well]
                 raise NotYet("; ".join(unwell) or f"{names(sorted(missing))} is not in it")
-            # A manager takes up to 15 s to miss somebody: one that has just been started knows better itself.
-            for machine in self.machines:
-                state = _get(machine, "/info", timeout=_ANSWER)["Swarm"]["LocalNodeState"]
-                if state != "active":
-                    raise NotYet(f"'{machine.name}' says that it is {state}")
 
-        wait(ready, f"The Swarm of {names(each.name for each in self.machines)}", timeout=timeout, every=0.05)
+        wait(well, self._what, timeout=timeout, every=0.05, longest=0.5)
 
     def wait_running(self, *services: str, timeout: float = 60.0) -> None:
         """Wait until services, or all there are, have as many tasks running as they want, and no update goes on.
@@ -311,6 +346,16 @@ class Swarm:
                     if len(agreeing) > len(self.managers) // 2:
                         return agreeing[-1]
         raise NotYet("; ".join(silent) or f"they follow {names(sorted(followers))}")
+
+
+def _not_ours(machine: Machine) -> None:
+    """Raise when a machine that is in some Swarm was so before us, maybe."""
+    if isinstance(machine.driver, SupportsAdoption):
+        raise Unsupported(
+            f"The machine '{machine.name}' was there before us and is in a Swarm, which is not ours to end.",
+            facts={"driver": machine.record.driver},
+            hint=f"with machine.environment(): docker swarm leave --force, if nobody needs it on '{machine.name}'",
+        )
 
 
 def _told(machines: Sequence[Machine]) -> dict[Id, Mapping[str, Any]]:

@@ -8,27 +8,17 @@ from collections.abc import Callable
 import pytest
 from docker.errors import ContainerError
 
-from pytest_machine import Lab
+from pytest_machine import Swarm
 
 
-@pytest.mark.machine("a")
-@pytest.mark.machine("b")
+@pytest.mark.machine("a", "b", swarm=True)
 def test_containers_reach_each_other_across_two_hosts(
-    lab: Lab, busybox: Callable[..., str], tell: Callable[[str], None]
+    swarm: Swarm, busybox: Callable[..., str], tell: Callable[[str], None]
 ) -> None:
-    a, b = lab["a"], lab["b"]
+    a, b = swarm.machines
     for machine in (a, b):
         tell(f"'{machine.name}' is a Docker host at {machine.url}, made in {machine.seconds:.1f} s")
     image = busybox(a, b)
-
-    a.docker.swarm.init(advertise_addr=a.ip)
-    token = a.docker.swarm.attrs["JoinTokens"]["Worker"]
-    b.docker.swarm.join(remote_addrs=[a.ip], join_token=token, advertise_addr=b.ip)
-    # A node that has just joined is "unknown" until it has reported.
-    deadline = time.monotonic() + 60
-    while [node.attrs["Status"]["State"] for node in a.docker.nodes.list()] != ["ready", "ready"]:
-        assert time.monotonic() < deadline, [node.attrs for node in a.docker.nodes.list()]
-        time.sleep(0.1)
     tell("they have formed a Swarm")
 
     a.docker.networks.create("front", driver="overlay", attachable=True)

@@ -30,7 +30,7 @@ ARCHIVE = pathlib.Path(__file__).with_name("busybox.tar").read_bytes()
 @pytest.fixture(autouse=True)
 def busybox(request):
     """Put the image that the examples pull on the machines that they pull it to."""
-    if "lab" in request.fixturenames or "machine" in request.fixturenames:
+    if "machines" in request.fixturenames:  # those of `lab`, `machine` and `swarm` too
         for machine in request.getfixturevalue("lab").machines:
             machine.docker.api.import_image_from_data(ARCHIVE, repository="busybox", tag="latest")
 '''
