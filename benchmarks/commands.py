@@ -74,23 +74,22 @@ def measure(rounds: int, folder: Path) -> None:
         # As most have it: a machine of the local driver, whose state is this host's own to tell.
         local = Spec(name="local", driver="runc")
         with Machine.create(local, store=store, registry=Registry()) as machine:
-            for argv in (("env", "--shell", "sh"), ("ip",), ("url",)):
-                ours, click = against_click(environ, rounds, *argv, machine.name)
+            for words in (("env", "--shell", "sh"), ("ip",), ("url",)):
+                ours, click = against_click(environ, rounds, *words, machine.name)
                 print(
-                    f"{argv[0]} (runc){'':<10} {ours:6.0f} ms  (≤ 150; 'import click' alone: {click:.0f} ms)",
+                    f"{words[0]} (runc){'':<10} {ours:6.0f} ms  (≤ 150; 'import click' alone: {click:.0f} ms)",
                     flush=True,
                 )
     with Machine.create(spec, store=Store(folder / "other"), registry=Registry([_Added()])) as engine:
         note(store, "default", engine)
-        program = ("-m", "pytest_machine")
         completion = ("completion", "--at", "2", "--", "docker-machine", "create", "--runc-")
         for argv, bound in ((("env", "--shell", "sh"), 150), (("ip",), 150), (("url",), 150), (completion, 300)):
             ours, click = against_click(environ, rounds, *argv)
             print(f"{argv[0]:<20} {ours:6.0f} ms  (≤ {bound}; 'import click' alone: {click:.0f} ms)", flush=True)
-        one = [spent(environ, *program, "ls")[1] for _ in range(rounds)]
+        one = [spent(environ, "-m", "pytest_machine", "ls")[1] for _ in range(rounds)]
         for number in range(1, 20):
             note(store, f"m{number}", engine)
-        many = [spent(environ, *program, "ls")[1] for _ in range(rounds)]
+        many = [spent(environ, "-m", "pytest_machine", "ls")[1] for _ in range(rounds)]
         a, b = statistics.median(many), statistics.median(one)
         print(f"ls of 20 ÷ ls of 1   {a / b:6.2f}  {a:.3f} s ÷ {b:.3f} s  (≤ 2)", flush=True)
 
