@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -69,6 +70,15 @@ _CALLED_BY_DOCKER = "DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND"
 
 class Program(click.Group):
     """A group that finds its commands in `COMMANDS` and shows our errors as they are: a sentence, facts, a hint."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the program; streams that its caller has closed are there, and empty."""
+        _fill_streams()
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:  # of what no command is asked for: help that goes to a full disk
+            click.echo(error.strerror or str(error), err=True)
+            sys.exit(1)
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -133,6 +143,23 @@ class Program(click.Group):
         except MachineError as error:
             tell(ctx, error)
             ctx.exit(error.exit_code)
+
+
+def _fill_streams() -> None:
+    """Open what is closed of the standard streams: else the next file that is opened takes its number.
+
+    A program that is called then would read it, or write into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(number, True)
+    # Open for as long as we run.
+    sys.stdin = sys.stdin or Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
 
 
 def _read_debug(ctx: click.Context) -> None:

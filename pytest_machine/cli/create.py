@@ -418,7 +418,11 @@ def _make(ctx: click.Context, session: Session, spec: Spec) -> Record:
     with Progress() as progress, images.heard(lambda what, done, _: progress.tell(spec.name, f"{what}, {done:.0%}")):
         progress.tell(spec.name, "reserving its address")
         unborn = birth.note(spec, store=session.store, registry=session.registry)
-        progress.say("Creating machine...")
+        try:
+            progress.say("Creating machine...")
+        except BaseException as error:  # nobody listens any more, or Ctrl-C: nothing of it has been made
+            birth.undo(unborn.record, unborn.driver, store=session.store, because=error)
+            raise
         progress.tell(spec.name, "creating")
         try:
             record = birth.bear(unborn, store=session.store, witness=witness(progress))

@@ -13,19 +13,15 @@ lock and one look at the disk.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from pytest_machine.errors import BadSpec, DriverError, StoreError, UsageError
 from pytest_machine.model import names
@@ -174,7 +170,7 @@ def _built(name: str, tell: Progress, builder: Callable[[Recipe, Path, Progress]
         _clear(home.parent)
         if builder is _build.build:
             _build.check(home.parent)
-        partial = Path(tempfile.mkdtemp(prefix=f"{made.name}.", suffix=".partial", dir=home.parent))
+        partial = _partial(made.name, home.parent)
         try:
             began = time.monotonic()
             builder(made, partial / "tree", tell)
@@ -210,7 +206,7 @@ def _derived(base: Image, build: str, tell: Progress) -> Image:
         home = _beside(base, digest)
         if found := _read(home):
             return found
-        partial = Path(tempfile.mkdtemp(prefix=f"{home.name}.", suffix=".partial", dir=cache))
+        partial = _partial(home.name, cache)
         try:
             began = time.monotonic()
             tell(f"putting {build} into {base.name}", 0.5, 0.0)
@@ -234,6 +230,8 @@ def _derived(base: Image, build: str, tell: Progress) -> Image:
 
 def _memo(address: str) -> Path:
     """Return the file that holds the digest of what was read at an address."""
+    import hashlib
+
     return _home() / ".addresses" / hashlib.sha256(address.encode()).hexdigest()[:16]
 
 
@@ -283,8 +281,15 @@ def remove(image: Image) -> None:
             )
         with suppress(FileNotFoundError):
             # Renamed first: it is gone at once for everybody, never half there.
-            home.replace(Path(tempfile.mkdtemp(prefix=f"{home.name}.", suffix=".partial", dir=home.parent)))
+            home.replace(_partial(home.name, home.parent))
         _clear(home.parent)
+
+
+def _partial(name: str, folder: Path) -> Path:
+    """Return a new directory for something that is not whole yet."""
+    import tempfile  # here, as all that whoever only has an image's name does without
+
+    return Path(tempfile.mkdtemp(prefix=f"{name}.", suffix=".partial", dir=folder))
 
 
 def _refuse_offline(name: str) -> None:
@@ -369,10 +374,14 @@ class _lock:  # noqa: N801  # reads as the function that it is
     """The one lock of the cache, whose waiters say that they wait."""
 
     def __init__(self, directory: Path, tell: Progress) -> None:
+        from filelock import FileLock
+
         self._lock = FileLock(directory / ".lock")
         self._tell = tell
 
     def __enter__(self) -> None:
+        from filelock import Timeout
+
         began = time.monotonic()
         while True:
             with suppress(Timeout):

@@ -7,10 +7,8 @@ the recipe.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -19,7 +17,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import resources
 from pathlib import Path
 
 from pytest_machine.errors import DriverError, DriverUnavailable
@@ -79,6 +76,8 @@ class Recipe:
     @property
     def digest(self) -> str:
         """Twelve hex digits over every field."""
+        import hashlib
+
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -89,6 +88,8 @@ class Recipe:
 
 def recipe(suite: str) -> Recipe:
     """Return today's recipe for a Debian release, for this machine's architecture."""
+    import platform
+
     return Recipe(
         suite=suite,
         arch=platform.machine(),
@@ -102,6 +103,8 @@ def recipe(suite: str) -> Recipe:
 
 
 def _text(name: str) -> str:
+    from importlib import resources
+
     return resources.files(__package__).joinpath(name).read_text("utf-8")
 
 

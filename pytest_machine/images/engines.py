@@ -7,13 +7,10 @@ address that is read once. Its programs go over those of a release, before them 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
 import subprocess
-import tarfile
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -90,6 +87,8 @@ def archive(build: str, directory: Path, tell: Progress) -> Iterator[Path]:
     refuse(
         f"The static build of Docker at '{build}'", hint="load it yourself where there is a network, and give its path"
     )
+    import tempfile
+
     with tempfile.NamedTemporaryFile(dir=directory, prefix="download-", suffix=".partial") as file:
         tell(f"reading {build}", 0.0, 0.0)
         try:
@@ -132,6 +131,8 @@ def digest(path: Path) -> str:
 
 @cache  # every machine of a run asks
 def _digest(path: Path, _size: int, _changed: int) -> str:
+    import hashlib
+
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
@@ -141,6 +142,8 @@ def add(build: Path, tree: Path, *, name: str) -> str:
 
     Raises `BadSpec` when it is no such archive, `DriverError` when its daemon does not run here.
     """
+    import tarfile
+
     target = tree / _TARGET
     target.mkdir(parents=True, exist_ok=True)
     programs = []

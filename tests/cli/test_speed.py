@@ -81,6 +81,26 @@ def test_nothing_heavy_is_imported(program: Program, note: Callable[..., None], 
     assert sorted(imported & HEAVY) == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the driver is Linux' own")
+def test_nothing_heavy_is_imported_by_the_local_driver(program: Program) -> None:
+    address = Address(ip="127.0.0.1")
+    record = Record(
+        id=new_id(), name="default", driver="runc", options={}, store=program.store.path, host="h", created=1.0,
+        ready=1.0, address=address,
+    )  # fmt: skip
+    program.store.add(record)
+    environ = {**program.environ, "PYTHONPATH": program.environ["PYTHONPATH"].split(os.pathsep)[0]}
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "pytest_machine", "url"],
+        env=environ, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "Host is not running\n" in done.stderr, "there never was such a machine"
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "pytest_machine.drivers.runc.network" in imported
+    more = {"concurrent.futures", "ctypes", "logging", "pytest_machine.preloads", "tarfile", "tempfile"}
+    assert sorted(imported & ((HEAVY - {"pytest_machine.images"}) | more)) == []
+
+
 def test_a_hundred_do_not_wait_for_the_slow_ones(program: Program, note: Callable[..., None], snail: int) -> None:
     note(*(f"m{number}" for number in range(95)))
     note(*(f"slow{number}" for number in range(5)), port=snail)

@@ -124,6 +124,22 @@ def test_engines_that_are_not_fit(version: dict[str, str], info: dict[str, objec
     assert found is None or found[1]
 
 
+def test_podman_is_known() -> None:
+    """By the answers of Podman 4.3 and of Docker 20.10."""
+    podman = [{"Name": "Podman Engine", "Version": "4.3.1"}, {"Name": "Conmon"}, {"Name": "OCI Runtime (runc)"}]
+    assert claim.is_podman({"Components": podman})
+    assert not claim.is_podman({"Components": [{"Name": "Engine", "Version": "20.10.24"}, {"Name": "containerd"}]})
+    assert not claim.is_podman({})
+
+
+def test_whoever_has_one_label_of_two_is_not_asked_for() -> None:
+    """Podman returns those too, and then no machine would have a place of its own."""
+    mine, other, none = {"Labels": {"id": "a", "slot": "2"}}, {"Labels": {"id": "b", "slot": "3"}}, {"Labels": None}
+    assert outer.having(("id=a", "slot"), [mine, other, none]) == [mine]
+    assert outer.having(("slot",), [mine, other, none]) == [mine, other]
+    assert outer.having(("id=",), [mine, other, none]) == []
+
+
 def test_an_archive_of_what_a_machine_is_born_with() -> None:
     packed = life.archive({"/root/.ssh/authorized_keys": SeedFile(b"key", 0o600), "/etc/hosts": SeedFile(b"hosts")})
     with tarfile.open(fileobj=io.BytesIO(packed)) as tar:

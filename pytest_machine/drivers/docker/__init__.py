@@ -30,6 +30,10 @@ _STATES = {
     "exited": State.STOPPED,
     "removing": State.STOPPED,
     "dead": State.ERROR,
+    # Podman's own.
+    "initialized": State.PREPARING,
+    "stopping": State.RUNNING,
+    "stopped": State.STOPPED,
 }
 
 # Seconds that the image's init gives its services to end, and two more.

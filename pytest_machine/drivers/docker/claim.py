@@ -13,7 +13,7 @@ import re
 import socket
 from dataclasses import dataclass
 
-from pytest_machine.errors import BadSpec, DriverError
+from pytest_machine.errors import BadSpec, DriverError, Unsupported
 from pytest_machine.model import Address, Record
 
 from . import network, tags
@@ -58,6 +58,12 @@ def make(outer: Outer, record: Record, *, subnet: str | None, publish: str | Non
     with outer.lock():
         existing = find(outer, record)
         apart = bool(record.networks)
+        if apart and is_podman(outer.api.version()):
+            raise Unsupported(
+                f"The machine '{record.name}' cannot be on networks of its lab's own in Podman.",
+                facts={"why": "Podman does not keep machines apart that are to meet on no network"},
+                hint="leave out networks=, or take another driver, or Docker: DOCKER_HOST=unix:///var/run/docker.sock",
+            )
         # Of a machine that is there it is looked for too: `docker network prune` takes what no running container is on.
         whole = network.base(outer, apart=apart, subnet=existing.labels[tags.BLOCK] if existing else subnet)
         part = network.half(whole, apart=apart)
@@ -74,6 +80,11 @@ def make(outer: Outer, record: Record, *, subnet: str | None, publish: str | Non
             if (made.get("Labels") or {}).get(tags.ID) == record.id:
                 return _read(made)
     raise DriverError(f"The subnet '{part}' is full.", hint="docker-machine prune")
+
+
+def is_podman(version: Json) -> bool:
+    """Return whether an engine is Podman, by what it says of its parts."""
+    return any("podman" in str(part.get("Name", "")).lower() for part in version.get("Components") or ())
 
 
 def address_of(slot: int, part: ipaddress.IPv4Network, at: str) -> Address:

@@ -77,8 +77,7 @@ def _bring(outer: Outer, name: str, image: str, engine: str | None) -> None:
     found: Image = images.ensure(image, engine=engine)
     outer.api.import_image_from_data(
         _packed(found.path),
-        repository=REPOSITORY,
-        tag=reference(name).partition(":")[2],
+        repository=reference(name),  # with its tag: Podman does not hear of one beside it
         changes=[f"LABEL {key}={value}" for key, value in _labels(name).items()],
     )
     if not has(outer, name):

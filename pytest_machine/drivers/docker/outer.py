@@ -65,15 +65,15 @@ class Outer:
 
     def containers(self, *labels: str) -> list[Json]:
         """Return the containers with all these labels (``name`` or ``name=value``), running or not."""
-        return cast("list[Json]", self.api.containers(all=True, filters={"label": list(labels)}))
+        return having(labels, self.api.containers(all=True, filters={"label": list(labels)}))
 
     def volumes(self, *labels: str) -> list[Json]:
         """Return the volumes with all these labels."""
-        return cast("list[Json]", self.api.volumes(filters={"label": list(labels)})["Volumes"] or [])
+        return having(labels, self.api.volumes(filters={"label": list(labels)})["Volumes"] or [])
 
     def networks(self, *labels: str) -> list[Json]:
         """Return the networks with all these labels, oldest first."""
-        found = cast("list[Json]", self.api.networks(filters={"label": list(labels)}))
+        found = having(labels, self.api.networks(filters={"label": list(labels)}))
         return sorted(found, key=lambda each: (str(each["Created"]), str(each["Id"])))
 
     def remove_container(self, id_: str) -> None:
@@ -93,6 +93,19 @@ class Outer:
                 raise
             return False
         return True
+
+
+def having(labels: Sequence[str], found: list[Json]) -> list[Json]:
+    """Return those that have all the labels: to Podman, one of several is enough."""
+    pairs = [label.partition("=") for label in labels]
+    return [
+        each
+        for each in found
+        if all(
+            name in (each["Labels"] or {}) and (not given or each["Labels"][name] == value)
+            for name, given, value in pairs
+        )
+    ]
 
 
 @contextlib.contextmanager

@@ -11,14 +11,13 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, NoReturn
 
-from pytest_machine import images, preloads
+from pytest_machine import images
 from pytest_machine.errors import DriverError, DriverUnavailable, Unsupported, UsageError
 from pytest_machine.model import (
     Address,
@@ -37,7 +36,8 @@ from pytest_machine.options import option
 from pytest_machine.owner import cache_dir
 from pytest_machine.waiting import NotYet, wait
 
-from . import bundle, cgroups, disk, guest, incidents, kernel, network, preload, storage, traces
+# What one ability alone needs is imported where it begins: whoever asks for an address is in a hurry.
+from . import bundle, cgroups, guest, kernel, network, storage
 from .command import installed, run
 from .life import RUNTIME, Shape, launch, process, shut
 from .places import Place, tags, write
@@ -121,12 +121,16 @@ class RuncDriver:
             storage.make(place, disk=self.disk, owner=owner)
             storage.plant(place, {**guest.files(), **seed.all_files()}, owner=owner)
             if record.preload:
+                from . import preload
+
                 preload.plant(place, self._kept(record.preload), owner=owner, userns=self.userns)
             (place.state / "seeded").touch()
         self._launch(record)
 
     def destroy(self, record: Record) -> None:
         """Remove the machine and all that it had of this host."""
+        from concurrent.futures import ThreadPoolExecutor
+
         place = Place(record.id)
         with ThreadPoolExecutor(max_workers=1) as beside:
             retired = beside.submit(network.retire, record.id)
@@ -148,11 +152,15 @@ class RuncDriver:
 
     def note(self, record: Record) -> None:
         """Note every file, process, mount, rule, address and setting of the machine."""
+        from . import traces
+
         place = Place(record.id)
         write(place.noted, traces.take(place, self._running(record)))
 
     def changes(self, record: Record) -> Sequence[str]:
         """Return what differs from what was noted."""
+        from . import traces
+
         place = Place(record.id)
         try:
             before = json.loads(place.noted.read_text())
@@ -162,6 +170,8 @@ class RuncDriver:
 
     def is_touched(self, record: Record) -> bool:
         """Return whether a file or one of its own processes is not as it was noted."""
+        from . import traces
+
         place = Place(record.id)
         try:
             return traces.is_touched(json.loads(place.noted.read_text()), place, self._running(record))
@@ -239,10 +249,14 @@ class RuncDriver:
 
     def has_preload(self, key: str) -> bool:
         """Look into the cache."""
+        from pytest_machine import preloads
+
         return preloads.find(self._kept(key)) is not None
 
     def keep_preload(self, record: Record, key: str) -> bool:
         """Move the images of a stopped machine's Docker into the cache."""
+        from . import preload
+
         owner = network.ledger().lease(record.id).uid if self.userns else 0
         return preload.keep(Place(record.id), self._kept(key), owner=owner)
 
@@ -252,18 +266,26 @@ class RuncDriver:
 
     def incidents(self, record: Record) -> Sequence[Incident]:
         """Return what this host's kernel tells of the machine, and its core dumps."""
+        from . import incidents
+
         return incidents.found(record)
 
     def unseen(self, record: Record) -> Mapping[Trouble, str]:  # noqa: ARG002  # the same for all
         """Return what this host does not show."""
+        from . import incidents
+
         return incidents.unseen()
 
     def trouble_disk(self, record: Record, trouble: DiskTrouble) -> bool:
         """Limit the machine's groups, and have this host refuse to write to the disk's file."""
+        from . import disk
+
         return disk.trouble(Place(record.id), record, trouble)
 
     def lose_unwritten(self, record: Record) -> None:
         """Stop the disk's file system without writing what it still has in memory."""
+        from . import disk
+
         disk.lose(Place(record.id), record)
 
     def _launch(self, record: Record) -> None:
@@ -283,6 +305,8 @@ class RuncDriver:
         return images.ensure(self.image or images.DEFAULT, engine=self.engine)
 
     def _kept(self, key: str) -> str:
+        from . import preload
+
         return preload.name_of(key, self._image(), userns=self.userns)
 
     def _running(self, record: Record) -> int:

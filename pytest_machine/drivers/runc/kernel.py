@@ -7,16 +7,20 @@ here. Their numbers are the same on every architecture (they came after the tabl
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import select
 import signal
+import struct
 import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_machine.errors import DriverError
+
+if TYPE_CHECKING:
+    import ctypes
 
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 _AT_FDCWD = -100
@@ -29,21 +33,20 @@ _MOUNT_ATTR_IDMAP = 0x00100000
 _UMOUNT_DETACH = 2
 
 
-class _MountAttr(ctypes.Structure):
-    _fields_ = (
-        ("attr_set", ctypes.c_uint64),
-        ("attr_clr", ctypes.c_uint64),
-        ("propagation", ctypes.c_uint64),
-        ("userns_fd", ctypes.c_uint64),
-    )
+# `struct mount_attr`: what to set, what to clear, the propagation, the descriptor of a user namespace.
+_MOUNT_ATTR = struct.Struct("=4Q")
 
 
 @cache
 def _libc() -> ctypes.CDLL:
+    import ctypes  # here, and below: who only asks for a machine's address mounts nothing, and is in a hurry
+
     return ctypes.CDLL(None, use_errno=True)
 
 
 def _syscall(number: int, *arguments: object) -> int:
+    import ctypes
+
     done: int = _libc().syscall(ctypes.c_long(number), *arguments)
     if done < 0:
         code = ctypes.get_errno()
@@ -69,12 +72,12 @@ def try_idmapped(source: Path, userns: int) -> None:
 @contextlib.contextmanager
 def _shifted(source: Path, userns: int) -> Iterator[int]:
     """Yield a mount that is nowhere yet; it goes with its descriptor unless it was moved to a place."""
+    import ctypes
+
     tree = _syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(source), ctypes.c_uint(_OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC))
     try:
-        wanted = _MountAttr(_MOUNT_ATTR_IDMAP | _MOUNT_ATTR_RDONLY, 0, 0, userns)
-        _syscall(
-            _MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, ctypes.byref(wanted), ctypes.c_size_t(ctypes.sizeof(wanted))
-        )
+        wanted = _MOUNT_ATTR.pack(_MOUNT_ATTR_IDMAP | _MOUNT_ATTR_RDONLY, 0, 0, userns)
+        _syscall(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, wanted, ctypes.c_size_t(len(wanted)))
         yield tree
     finally:
         os.close(tree)
@@ -82,6 +85,8 @@ def _shifted(source: Path, userns: int) -> Iterator[int]:
 
 def mount(kind: str, source: str, target: Path, options: str) -> None:
     """Mount a file system; raises `DriverError` with the kernel's word for it."""
+    import ctypes
+
     if _libc().mount(source.encode(), os.fsencode(target), kind.encode(), ctypes.c_ulong(0), options.encode()):
         reason = os.strerror(ctypes.get_errno())
         raise DriverError(

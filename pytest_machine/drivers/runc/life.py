@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pytest_machine.errors import DriverError
 
-from . import cgroups, kernel, network, preload, storage
+from . import cgroups, kernel, network, storage
 from .bundle import Bundle, capabilities
 from .command import run
 from .places import RUN, Place, let_in, make_passable, write
@@ -53,6 +53,8 @@ def launch(place: Place, shape: Shape) -> None:
     if place.run.exists():
         shut(place)
         network.unplug(place.id)
+    from . import preload  # here, because whoever only asks for an address is in a hurry
+
     book = network.ledger()
     lease = book.lease(place.id)
     make_passable(place.run)

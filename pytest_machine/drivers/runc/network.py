@@ -11,7 +11,6 @@ import ipaddress
 import json
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -343,6 +342,8 @@ def release(id_: Id) -> None:
 
 def _lower_bridge(bridge: Bridge) -> None:
     """Remove a bridge and every rule that came with it; what is gone already is gone."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(max_workers=1) as beside:
         # The kernel takes some 50 ms for a bridge, and as long for the rules.
         link_gone = beside.submit(_remove_link, bridge.name)

@@ -1,0 +1,68 @@
+"""Streams that are closed, full, or that nobody reads to the end; stores that cannot be written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pytest_machine.model import State
+
+from .conftest import Program
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="a shell of Unix's closes them")
+
+
+def shell(program: Program, script: str, *argv: str) -> tuple[int, str, str]:
+    """Run the program where the script says ``"$@"``."""
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", *program.argv(*argv)],
+        env=program.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("lines", [1, 2, 4, 7])
+def test_whoever_reads_the_first_lines_of_create_leaves_no_half_machine(program: Program, lines: int) -> None:
+    """Whole or not at all. The certificates of an authority are two lines more, the first time."""
+    program.here("create", "-d", "none", "--url", "tcp://127.0.0.1:9", "first")
+    code, shown, error = shell(
+        program, f'"$@" | head -n {lines}; exit "${{PIPESTATUS[0]}}"', "create", "-d", "fake", "web"
+    )
+    assert (code, len(shown.splitlines()), error) == (1, lines, "")
+    if "web" in program.store.names():
+        assert program.store.load("web").ready is not None
+        assert program.left == {"web"}
+    else:
+        assert program.left == set()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+@pytest.mark.parametrize("argv", [["create", "-d", "fake", "web"], ["ls"], ["--help"], ["version"]])
+def test_a_full_disk_is_told(program: Program, argv: list[str]) -> None:
+    code, _, error = shell(program, '"$@" >/dev/full', *argv)
+    assert (code, "No space left on device" in error) == (1, True)
+    assert program.left == set()
+
+
+def test_without_any_stream(program: Program) -> None:
+    """What is opened then must not become one."""
+    closed = '"$@" <&- >&- 2>&-'
+    assert shell(program, closed, "create", "-d", "fake", "web") == (0, "", "")
+    (record,) = program.driver.find()
+    assert program.driver.look([record])[record.id].state is State.RUNNING
+    assert shell(program, closed, "status", "web") == (0, "", "")
+    assert shell(program, closed, "status", "nix") == (1, "", "")
+    # Nobody has agreed.
+    assert shell(program, closed, "rm", "web") == (0, "", "")
+    assert shell(program, '"$@" <&-', "regenerate-certs", "web")[::2] == (1, "EOF\n")
+    assert program.left == {"web"}
+    assert shell(program, closed, "rm", "-y", "web") == (0, "", "")
+    assert program.left == set()
