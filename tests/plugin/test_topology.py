@@ -9,6 +9,7 @@ from tests.plugin.conftest import Run
 LAB = """
 import pytest
 from pytest_machine import Link, Net, Role, Topology
+from pytest_machine.errors import BadSpec
 
 LAB = Topology(
     networks={"front": Net(subnet="10.1.0.0/24", ipv6=True), "back": Net(isolated=True)},
@@ -48,6 +49,9 @@ def test_it(lab, machines):
     assert lab["db"].networks["back"].ip6 == ""
     assert lab.networks["back"].isolated and not lab.networks["front"].isolated
     assert lab["web-1"].docker.info()["MemTotal"] == 64 << 20
+    with pytest.raises(BadSpec, match="'web-1' is to sit on the network 'side', and there is none"):
+        lab.attach("web-1", "side")
+    assert "side" not in lab.networks
 
 @pytest.mark.machine(topology=LAB, memory="32m")
 @pytest.mark.machine("late", networks=["back"])

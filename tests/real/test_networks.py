@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import time
@@ -75,6 +76,17 @@ def test_a_machine_cannot_take_anothers_address(lab: Lab) -> None:
     if f"table bridge {_bridge_of(thief)}" not in on_host("nft", "list", "tables"):
         pytest.skip("this kernel has no nftables for bridges")
     assert _reaches(third, owner.ip)
+    # By IPv6 as well: a ping in its own name arrives, one in the other's does not.
+    own, others, target = (_link_local(machine) for machine in (thief, owner, third))
+    thief.run("ip", "addr", "add", f"{others}/128", "dev", "eth0", "nodad")
+    heard = "".join(f"ip6 saddr {source} icmpv6 type echo-request counter\n" for source in (own, others))
+    chain = f"chain c {{\ntype filter hook input priority 0;\n{heard}}}"
+    third.run("nft", "-f", "-", input=f"table ip6 heard {{\n{chain}\n}}\n")
+    for source in (own, others):
+        thief.run(
+            "ping", "-n", "-c", "3", "-i", "0.1", "-W", "1", "-I", f"{source}%eth0", f"{target}%eth0", check=False
+        )
+    assert re.findall(r"counter packets (\d+)", third.run("nft", "list", "table", "ip6", "heard").stdout) == ["3", "0"]
     thief.run("ip", "addr", "add", f"{owner.ip}/32", "dev", "eth0")
     # It shouts that the address is its own, and nobody hears it.
     thief.run("sh", "-c", "(sleep 0.2; ip link set eth0 address 02:00:00:00:00:99) >/dev/null 2>&1 &")
@@ -86,6 +98,11 @@ def test_a_machine_cannot_take_anothers_address(lab: Lab) -> None:
     owner.connection.close()
     assert owner.run("hostname").stdout == "owner\n"
     assert owner.docker.info()["ID"] == before
+
+
+def _link_local(machine: Machine) -> str:
+    said = machine.run("ip", "-o", "-6", "address", "show", "dev", "eth0", "scope", "link").stdout
+    return said.split()[3].partition("/")[0]
 
 
 def _bridge_of(machine: Machine) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pytest_machine import Kill, Link, Loss, Net, Partition, Role, Topology
+from pytest_machine.errors import Unsupported
 from pytest_machine.lab import Lab
 from pytest_machine.machine import Machine
 from pytest_machine.model import Spec, new_id
@@ -209,6 +210,26 @@ def test_attached_and_detached_while_it_runs(three: Lab) -> None:
     assert set(web.networks) == {"front"}, "it is as it was declared"
     assert three.reachable("web-2", "gw", network="front")
     assert " ttl=63 " in web.run("ping", "-n", "-c", "1", "-W", "5", "db.back").stdout
+
+
+def test_a_link_that_delays_does_so_or_is_refused(lab: Lab) -> None:
+    """Where this host's kernel cannot, the reason is said, and nothing is left of the lab."""
+    declared = Topology(
+        networks=["front"], roles={"web": Role(count=2, networks=["front"])}, links=[Link("web", "web", delay=0.05)]
+    )
+    refused: Unsupported | None = None
+    try:
+        lab.create(*specs(declared))
+    except Unsupported as error:
+        refused = error
+    if refused is not None:
+        assert refused.hint
+        assert not lab.machines
+        return
+    said = lab["web-1"].run("ping", "-n", "-c", "5", "-i", "0.2", lab["web-2"].networks["front"].ip).stdout
+    fastest = re.search(r"= ([\d.]+)/", said)
+    assert fastest
+    assert float(fastest[1]) >= 100 * 0.8
 
 
 def test_labs_with_equal_subnets_live_side_by_side(run: Run, registry: Registry) -> None:

@@ -8,6 +8,7 @@ two rules in iptables' FORWARD where somebody drops there, as Docker does.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,13 @@ class Port:
     """Whether it talks to the host and the outside alone, because other machines reach it by networks of their lab."""
     sealed: bool = False
     """Whether it answers the host and nobody else, because all networks that it is on are isolated."""
+
+    @property
+    def ip6(self) -> str:
+        """The IPv6 address that the kernel makes of its card (RFC 4291): the only one that it has on such a bridge."""
+        octets = bytes.fromhex(self.mac.replace(":", ""))
+        interface = bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]])
+        return str(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + interface))
 
 
 def outside(bridge: str, subnet: str) -> str:
@@ -53,6 +61,7 @@ def honest(bridge: str, ports: Iterable[Port]) -> str:
     names = ", ".join(f'"{port.interface}"' for port in given)
     cards = ", ".join(f'"{port.interface}" . {port.mac}' for port in given)
     addresses = ", ".join(f'"{port.interface}" . {port.mac} . {port.ip}' for port in given)
+    addresses6 = ", ".join(f'"{port.interface}" . {port.mac} . {port.ip6}' for port in given)
     # Replaced whole, in one transaction: there is never a moment without it, and no element to keep in step.
     return f"""\
 table bridge {bridge}
@@ -61,12 +70,14 @@ table bridge {bridge} {{
   set ports {{ type ifname; elements = {{ {names} }} }}
   set cards {{ type ifname . ether_addr; elements = {{ {cards} }} }}
   set addresses {{ type ifname . ether_addr . ipv4_addr; elements = {{ {addresses} }} }}
+  set addresses6 {{ type ifname . ether_addr . ipv6_addr; elements = {{ {addresses6} }} }}
   chain honest {{
     type filter hook prerouting priority -300;
     iifname != @ports accept
     ether type ip iifname . ether saddr . ip saddr @addresses accept
     ether type arp iifname . ether saddr . arp saddr ip @addresses accept
-    ether type ip6 iifname . ether saddr @cards accept
+    ether type ip6 iifname . ether saddr . ip6 saddr @addresses6 accept
+    ether type ip6 ip6 saddr :: iifname . ether saddr @cards accept
     drop
   }}{_apart(apart)}
 }}
