@@ -187,7 +187,12 @@ def _add(record: Record, store: Store) -> None:
         raise StoreError(
             f"The machine '{record.name}' cannot be noted, so it is not made.",
             facts={"directory": record.directory, "reason": error.strerror or error},
-            hint="free space there, or keep runs elsewhere: PYTEST_MACHINE_HOME=/path",
+            hint="free space there, or keep "
+            + (
+                "runs elsewhere: PYTEST_MACHINE_HOME=/path"
+                if record.run
+                else "machines elsewhere: docker-machine -s /path"
+            ),
         ) from error
 
 

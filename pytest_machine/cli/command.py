@@ -217,8 +217,12 @@ def _one(param: click.Option, flag: str, name: str, value: str | None, rest: Ite
         return [] if value in _FALSE else [flag]
     if value is None and (value := next(rest, None)) is None:
         raise BadFlag(f"flag needs an argument: -{name}")
-    if isinstance(param.type, click.types.IntParamType) and not re.fullmatch(r"[+-]?\d+", value):
-        raise BadFlag(f'invalid value "{value}" for flag -{name}: strconv.ParseInt: parsing "{value}": invalid syntax')
+    if isinstance(param.type, click.types.IntParamType):
+        wrong = "" if re.fullmatch(r"[+-]?\d+", value) else "invalid syntax"
+        if not wrong and not -(2**63) <= int(value[:25]) < 2**63:
+            wrong = "value out of range"
+        if wrong:
+            raise BadFlag(f'invalid value "{value}" for flag -{name}: strconv.ParseInt: parsing "{value}": {wrong}')
     return [f"{flag}={value}"] if flag.startswith("--") else [flag, value]
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .noted import Noted
 
 _TIMEOUT = 10
+# Seconds: a year, which systems can still wait for.
+_LONGEST = 365 * 86400
 _TIMED_OUT = "Timeout"
 _DEFAULT = (
     "table {{ .Name }}\t{{ .Active }}\t{{ .DriverName}}\t{{ .State }}\t{{ .URL }}\t{{ .Swarm }}\t{{ .DockerVersion }}"
@@ -124,6 +126,7 @@ def ls(
     of all machines with all that a template could name.
     """
     session = ctx.ensure_object(Session)
+    timeout = min(timeout, _LONGEST)
     wanted = _filters(filters)
     machines, broken = _machines(session)
     machines = _matching(machines, wanted, timeout)
@@ -144,7 +147,7 @@ def active(ctx: click.Context, names: tuple[str, ...], *, timeout: int) -> None:
     if names:
         raise Failed("Error: Too many arguments given")
     machines, broken = _machines(ctx.ensure_object(Session))
-    found = _sorted([*_rows(machines, timeout), *broken])
+    found = _sorted([*_rows(machines, min(timeout, _LONGEST)), *broken])
     for row in found:
         if row.host or row.master:
             click.echo(row.name)

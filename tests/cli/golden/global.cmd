@@ -12,6 +12,8 @@ ls --nix
 ls -nix
 ls -t
 ls -t soon
+ls -t 9223372036854775808
+ls -t 9223372036854775807
 ls --timeout=soon
 ls --quiet=maybe
 rm ---x
