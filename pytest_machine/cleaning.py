@@ -6,6 +6,7 @@ was noted; whatever cannot be cleaned so is for the driver, which has the machin
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from urllib.parse import quote
@@ -40,11 +41,12 @@ def clean(address: Address, *, certs: Path, pristine: Inventory) -> bool:
         if _has_fellows(address, certs):
             return False
         with Api(address, certs=certs, timeout=_TIMEOUT) as api:
-            until = time.monotonic() + _SETTLE
+            until = math.inf
             while (found := _inventory(api)) != pristine:
                 try:
                     _remove(api, found, pristine)
                 except ValueError:  # something is in use: still, or for good
+                    until = min(until, time.monotonic() + _SETTLE)  # since the first: leaving a Swarm may take as long
                     if time.monotonic() > until:
                         return False
                     time.sleep(_LOOK)

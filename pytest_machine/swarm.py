@@ -104,7 +104,9 @@ class Swarm:
         """
         deadline = time.monotonic() + timeout
         seen = _told(self.machines)
-        if not self._is_whole(seen):
+        if self._is_whole(seen):
+            self._learn(seen)
+        else:
             addresses = self._addresses()
             elsewhere = [machine for machine in self.machines if seen[machine.id]["LocalNodeState"] != "inactive"]
             for machine in elsewhere:
@@ -115,8 +117,7 @@ class Swarm:
             # 0.7 s so, and 2.5 s when each waited for the one before.
             join = functools.partial(self._join, addresses=addresses, tokens=tokens, deadline=deadline)
             _each([*self.managers[1:], *self.workers], join)
-            seen = _told(self.machines)
-        self._learn(seen)
+            self._names = {}
         self._wait_well(max(1.0, deadline - time.monotonic()))
         return self
 
@@ -265,9 +266,11 @@ class Swarm:
         """Wait until a majority of the managers says that all are well."""
 
         def well() -> None:
-            if len(self._names) < len(self.machines):
-                self._learn(_told(self.machines))
             found = self._agreed()
+            # A node is called what its host is: that is the machine's name, unless it was there before us.
+            if not self._names and {node.name for node in found} != {machine.name for machine in self.machines}:
+                self._learn(_told(self.machines))
+                found = self._agreed()
             missing = {machine.name for machine in self.machines} - {node.name for node in found if node.well}
             if missing:
                 unwell = [str(node) for node in found if not node.well]
