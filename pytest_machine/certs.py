@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from filelock import FileLock
 
-from .errors import StoreError
+from .errors import BadSpec, StoreError
 from .store import write
 
 if TYPE_CHECKING:
@@ -297,7 +297,15 @@ def _host(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
-        return x509.DNSName(host)
+        pass
+    try:
+        return x509.DNSName(host if host.isascii() else host.encode("idna").decode())
+    except ValueError as error:  # UnicodeError is one
+        raise BadSpec(
+            f"A certificate cannot be for {host!r}.",
+            facts={"reason": error},
+            hint="give it an address, or a name as DNS has them, such as web.example",
+        ) from error
 
 
 def _key_usage(*allowed: str) -> x509.KeyUsage:

@@ -29,6 +29,7 @@ Value = str | int | float | bool | tuple[str, ...] | None
 
 # The reference's own rule, so that a name that was good there is good here.
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9\-.]*")
+_WORD = re.compile(r"(?!-)[^\s\x00-\x1f\x7f\"']*")
 # A host name label can be no longer (RFC 1035), and the name becomes one.
 _NAME_LENGTH = 63
 
@@ -151,6 +152,16 @@ class Address:
     """The engine's address in full, where it is none that `ip` and `engine_port` could say."""
     inner: str = ""
     """The IP at which other machines of its driver reach it, where that is not `ip`: ports are published there."""
+
+    def __post_init__(self) -> None:
+        """Raise `BadSpec` for what OpenSSH would take for an option, or for several words: it may come from others."""
+        for what, text in (("address", self.ip), ("user", self.user)):
+            if not _WORD.fullmatch(text):
+                raise BadSpec(
+                    f"The {what} of a machine cannot be {text!r}.",
+                    facts={"not allowed": "blanks, quotes, control characters, a dash at its beginning"},
+                    hint="an address such as 192.0.2.1 or host.example, a user such as root",
+                )
 
     @property
     def among(self) -> str:

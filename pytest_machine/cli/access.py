@@ -140,7 +140,7 @@ def _packed(machine: Noted) -> bytes:
 
 def _unpacked(content: bytes, session: Session, name: str | None, called: str) -> tuple[Record, dict[str, str]]:
     """Return a record of this store and the files of its directory; raises `StoreError` for what is none of ours."""
-    from pytest_machine.errors import StoreError
+    from pytest_machine.errors import BadSpec, StoreError
     from pytest_machine.model import check_name, new_id
     from pytest_machine.owner import host_id
 
@@ -148,10 +148,10 @@ def _unpacked(content: bytes, session: Session, name: str | None, called: str) -
     own = {"id": new_id(), "store": str(session.store.path), "host": host_id()}
     try:
         record, files = _read(json.loads(content), own)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, BadSpec) as error:
         raise StoreError(
             f"The file '{called}' opens, but holds no access.",
-            facts={"reason": f"{type(error).__name__}: {error}"},
+            facts={"reason": f"{type(error).__name__}: {error}".partition("\n")[0]},
             hint="pip install --upgrade pytest-machine, or export the machine again",
         ) from error
     return record.with_(name=check_name(name) if name else record.name), files

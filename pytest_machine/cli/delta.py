@@ -33,7 +33,7 @@ exec rsync -e "$relay" "$@"
 
 def copy(config: Path, source: Place, target: Place, flags: Sequence[str]) -> int:
     """Copy from one machine to another; return rsync's exit code, or ssh's where a machine was not reached."""
-    argv = ["ssh", "-F", str(config)]
+    argv = ["ssh", "-F", str(config), "--"]
     path = source.path or "."
     # Or it would pass for an option, or for a path in a machine.
     path = f"./{path}" if path.startswith("-") or ":" in path.partition("/")[0] else path

@@ -51,6 +51,7 @@ class GenericDriver:
         for name, port in (("ssh_port", self.ssh_port), ("engine_port", self.engine_port)):
             if not 0 < port < 65536:
                 raise BadSpec(f"The option '{name}' of the driver 'generic' cannot be {port}.", hint="1 to 65535")
+        Address(ip=self.ip_address, user=self.ssh_user)  # it refuses what is none
         self._key()
 
     def access(self, record: Record) -> Access:  # noqa: ARG002  # all that it takes is among the options

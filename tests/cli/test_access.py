@@ -233,6 +233,23 @@ def test_what_is_no_access(quick: Program, tmp_path: Path) -> None:
         file.write_bytes(seal(content.encode(), PASSPHRASE, cost=16))
         said = quick("import", str(file))
         assert (said.code, said.err.splitlines()[0]) == (1, "The file 'f' opens, but holds no access.")
+
+
+@pytest.mark.usefixtures("passphrase")
+@pytest.mark.parametrize("address", [{"user": "-oProxyCommand=touch it"}, {"ip": "192.0.2.1\n  ProxyCommand touch it"}])
+def test_an_access_that_would_run_a_command_here(quick: Program, tmp_path: Path, address: dict[str, str]) -> None:
+    """What OpenSSH is given comes from whoever made the file."""
+    file = tmp_path / "f"
+    machine = {
+        "name": "web", "driver": "imported", "options": {}, "engine": {}, "created": 1.0, "ready": 1.0,
+        "address": {"ip": "192.0.2.1", **address},
+    }  # fmt: skip
+    content = json.dumps({"version": 1, "machine": machine, "files": {}})
+    file.write_bytes(seal(content.encode(), PASSPHRASE, cost=16))
+    said = quick("import", str(file))
+    assert (said.code, said.err.splitlines()[0]) == (1, "The file 'f' opens, but holds no access.")
+    assert "of a machine cannot be" in said.err
+    assert quick.store.names() == []
     assert quick.store.names() == []
 
 

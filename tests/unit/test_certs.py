@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from pytest_machine import certs
 from pytest_machine.certs import Authority, expires, merged_bundle
-from pytest_machine.errors import StoreError
+from pytest_machine.errors import BadSpec, StoreError
 
 FILES = ["ca-key.pem", "ca.pem", "cert.pem", "key.pem"]
 
@@ -357,3 +357,12 @@ class TestElsewhere:
         with pytest.raises(StoreError, match=r"'my-ca\.pem'.*") as caught:
             Authority.ensure(tmp_path / "certs", mine)
         assert "it does not belong to 'my-ca-key.pem'" in str(caught.value)
+
+
+def test_names_that_dns_spells_otherwise(tmp_path: Path) -> None:
+    authority = Authority.ensure(tmp_path)
+    cert = x509.load_pem_x509_certificate(authority.issue_server(name="web", hosts=["münchen.example"]).cert)
+    names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["xn--mnchen-3ya.example", "localhost"]
+    with pytest.raises(BadSpec, match="A certificate cannot be for"):
+        authority.issue_server(name="web", hosts=["\udcff"])

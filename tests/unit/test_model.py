@@ -23,7 +23,12 @@ from pytest_machine.model import (
 
 NAMES = st.from_regex(r"\A[a-zA-Z0-9][a-zA-Z0-9\-.]{0,62}\Z")
 VALUES = st.text() | st.integers() | st.booleans() | st.none() | st.lists(st.text()).map(tuple)
-ADDRESSES = st.builds(Address, ip=st.ip_addresses().map(str), user=st.text(), ssh_port=st.integers(1, 65535))
+ADDRESSES = st.builds(
+    Address,
+    ip=st.ip_addresses().map(str),
+    user=st.text(st.characters(categories=["L", "N"])),
+    ssh_port=st.integers(1, 65535),
+)
 RECORDS = st.builds(
     Record,
     id=st.from_regex(r"\A[0-9a-f]{10}\Z").map(Id),
@@ -129,3 +134,18 @@ def test_what_a_machine_is_born_with() -> None:
 def test_names_in_messages() -> None:
     assert names(["a", "b"]) == "'a', 'b'"
     assert names([]) == "none"
+
+
+@pytest.mark.parametrize("text", ["-oProxyCommand=x", "a b", "a\nb", 'a"b', "a'b", "\x00", "a\tb"])
+def test_addresses_that_openssh_would_take_for_something_else(text: str) -> None:
+    with pytest.raises(BadSpec, match="of a machine cannot be"):
+        Address(ip=text)
+    with pytest.raises(BadSpec, match="of a machine cannot be"):
+        Address(ip="192.0.2.1", user=text)
+
+
+@pytest.mark.parametrize(
+    "text", ["192.0.2.1", "fe80::1%eth0", "host.example", "", "DOMAIN\\jo", "jo-2", "münchen.example"]
+)
+def test_addresses(text: str) -> None:
+    assert Address(ip=text, user=text).ip == text
