@@ -61,6 +61,22 @@ class TestIt:
         assert [machine.name for machine in class_swarm.managers] == ["x"]
 """
 
+DECLARED = """
+import pytest
+from pytest_machine import Net, Role, Topology
+
+LAB = Topology(
+    networks={"back": Net(subnet="10.7.0.0/24")},
+    roles={"boss": Role(networks=["back"], role="manager"), "hand": Role(networks=["back"], role="worker")},
+)
+
+@pytest.mark.machine(topology=LAB)
+def test_roles_of_a_topology(swarm):
+    assert [machine.name for machine in swarm.machines] == ["boss", "hand"]
+    assert swarm.manager.docker.info()["Swarm"]["NodeAddr"] == swarm.manager.networks["back"].ip
+    assert len(swarm.nodes()) == 2
+"""
+
 
 @pytest.fixture(autouse=True)
 def _runc(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,3 +92,7 @@ def test_shared_machines(run: Run) -> None:
 
 def test_scopes(run: Run) -> None:
     run(SCOPES, "--machine-driver=runc", passed=3)
+
+
+def test_a_topology(run: Run) -> None:
+    run(DECLARED, "--machine-driver=runc", passed=1)
