@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # `birth.KEY`, which is too heavy to be imported for one word.
 _KEY = "id_ed25519"
+# What Docker Machine notes where nobody asked for another; scripts that read it know no empty one.
+_INSTALL_URL = "https://get.docker.com"
 _VERSION = 3
 # Words that Docker Machine's names have in capitals.
 _CAPITALS = re.compile(r"^(ip|url|ssh|cpu|iso|id|tls|vm|vpc|ami|dns)$")
@@ -97,7 +99,7 @@ def _engine(record: Record) -> dict[str, object]:
         "SelinuxEnabled": False,
         "TlsVerify": True,
         "RegistryMirror": mirrors,
-        "InstallURL": record.install_url,
+        "InstallURL": record.install_url or _INSTALL_URL,
     }
 
 
