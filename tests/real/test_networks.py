@@ -79,6 +79,9 @@ def test_a_machine_cannot_take_anothers_address(lab: Lab) -> None:
     # By IPv6 as well: a ping in its own name arrives, one in the other's does not.
     own, others, target = (_link_local(machine) for machine in (thief, owner, third))
     thief.run("ip", "addr", "add", f"{others}/128", "dev", "eth0", "nodad")
+    # New addresses are not used before the kernel has asked whether anybody else has them.
+    once = ("ping", "-n", "-c", "1", "-W", "1", "-I", f"{own}%eth0", f"{target}%eth0")
+    lab.wait_until(lambda: thief.run(*once, check=False).returncode == 0, "IPv6 between them")
     heard = "".join(f"ip6 saddr {source} icmpv6 type echo-request counter\n" for source in (own, others))
     chain = f"chain c {{\ntype filter hook input priority 0;\n{heard}}}"
     third.run("nft", "-f", "-", input=f"table ip6 heard {{\n{chain}\n}}\n")

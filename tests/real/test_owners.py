@@ -22,8 +22,10 @@ from pytest_machine.plugins import Registry
 from pytest_machine.store import Store
 from pytest_machine.testing.host import census, host_leftovers
 from pytest_machine.waiting import NotYet, wait
-from tests.conftest import alone
+from tests.conftest import alone, on_host
 from tests.real.asked import spec
+
+pytestmark = on_host
 
 DRIVERS_OWN = (Path("/var/lib/pytest-machine/runc"), Path("/run/pytest-machine/runc"))
 
