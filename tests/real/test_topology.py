@@ -203,7 +203,8 @@ def test_attached_and_detached_while_it_runs(three: Lab) -> None:
         assert web.networks == {"back": link}
         # By the router, and by a link that loses half of it each way.
         assert ping(three["web-1"], link.ip, count=50) > 0
-        assert ping(three["web-1"], link.ip6, count=50) > 0
+        # IPv6 is not used before the kernel has asked whether anybody else has the address.
+        three.wait_until(lambda: ping(three["web-1"], link.ip6, count=20) > 0, "IPv6 by the router")
 
     with three.resetting("web-2"):
         pass
