@@ -5,8 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 
 import hypothesis
@@ -21,6 +23,9 @@ pytest_plugins = ["pytester"]
 os.environ.setdefault("PYTEST_MACHINE_CACHE", str(cache_dir()))
 # `env` speaks the user's shell, and a CI job may have none.
 os.environ["SHELL"] = "/bin/bash"
+# A run that was started in the background ignores Ctrl-C, and so would all that it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Our own workers (`scripts/test`) are no concern of the runs inside of tests; and each has fake machines of its own.
 WORKER = os.environ.pop("PYTEST_XDIST_WORKER", "")
 for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
@@ -29,17 +34,10 @@ if WORKER:
     os.environ["PYTEST_MACHINE_FAKES"] = tempfile.mkdtemp(prefix=f"fakes-{WORKER}-")
     atexit.register(shutil.rmtree, os.environ["PYTEST_MACHINE_FAKES"], ignore_errors=True)
 
-# Where machines are real. Two such modules may run side by side, as two runs may on any host; one is run in its order.
-REAL = ("tests/real/", "tests/conformance/", "examples/")
 
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever has two counts is a long proof; a module of real machines is one worker's."""
+    """Whatever has two counts is a long proof."""
     for item in items:
-        module = item.nodeid.partition("::")[0]
-        if module.startswith(REAL) and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(module))
         if "rounds" in getattr(item, "fixturenames", ()) or full_only.mark in item.own_markers:
             item.add_marker("proof")
 
@@ -54,11 +52,8 @@ full_only = pytest.mark.skipif(not FULL, reason="a long proof: tox -e proof")
 SLOWNESS = 1 if FULL else 5
 """How many times slower than promised this host may be, for it may be busy. The proof takes us at our word."""
 
-on_host = pytest.mark.xdist_group("host")
-"""For what prunes this host, or leaves something for it: one test at a time, also where workers share them out."""
-
 alone = pytest.mark.alone
-"""For what counts everything on this host: nobody else may run anything meanwhile."""
+"""For what counts everything on this host, prunes it or leaves something for it: nobody else may run meanwhile."""
 
 
 # A busy host is no fault of what is tested; and what nobody changed does not fail another day. The proof looks further.

@@ -16,7 +16,7 @@ from cryptography import x509
 
 from pytest_machine.certs import Authority
 from pytest_machine.engine import ping
-from tests.conftest import on_host
+from tests.conftest import alone
 
 from .conftest import Program
 
@@ -46,7 +46,7 @@ def test_words(program: Program) -> None:
     assert second[0] == "Running pre-create checks..."
 
 
-@on_host
+@alone
 def test_it_is_a_docker_host_and_belongs_to_nobody(program: Program) -> None:
     program.make("web")
     record = program.store.load("web")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import on_host
+from tests.conftest import alone
 
 from .conftest import Program
 
@@ -68,7 +68,7 @@ def test_its_certificates_are_the_stores(program: Program) -> None:
     assert not (program.store.path / "machines" / "far" / "server.pem").exists()
 
 
-@on_host
+@alone
 def test_prune_has_nothing_to_ask_about_it(program: Program) -> None:
     program("create", "-d", "none", "--url", "tcp://192.0.2.1:2376", "far")
     said = program("prune", "--dry-run")

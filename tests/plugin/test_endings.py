@@ -17,7 +17,7 @@ from pytest_machine import owner, reaper
 from pytest_machine.model import Record
 from pytest_machine.plugins import Registry
 from pytest_machine.testing.fake import FakeDriver
-from tests.conftest import SLOWNESS, on_host
+from tests.conftest import SLOWNESS, alone
 
 from .conftest import Run
 
@@ -332,7 +332,7 @@ class TestWorkers:
         assert "1 passed" in out
         assert "1 failed" in out
 
-    @on_host
+    @alone
     def test_term_without_machines_is_none_of_our_business(self, suite: Suite) -> None:
         process = suite.start(
             "import pathlib, time\ndef test_it():\n    pathlib.Path('up').touch()\n    time.sleep(60)", "-n", "1"
@@ -378,7 +378,7 @@ class TestReaper:
         assert len(suite.left()) == 2
         assert suite.reapers() == []
 
-    @on_host
+    @alone
     def test_both_killed_then_prune(self, suite: Suite) -> None:
         self.abandoned(suite)
         found = reaper.prune(Registry([FakeHook()]))
@@ -398,7 +398,7 @@ class TestReaper:
         inner.runpytest_subprocess().assert_outcomes(passed=1)
         suite.nothing_is_left()
 
-    @on_host
+    @alone
     def test_store_deleted_under_a_living_run_that_is_killed_then_prune(self, suite: Suite) -> None:
         process = suite.start(WAITS)
         shutil.rmtree(suite.home)

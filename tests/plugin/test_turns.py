@@ -14,7 +14,7 @@ import pytest
 from pytest_machine.kept import everywhere as kept_everywhere
 from pytest_machine.store import Store
 from pytest_machine.testing.fake import FakeDriver
-from tests.conftest import full_only, on_host
+from tests.conftest import alone, full_only
 
 from .conftest import Left, Log, Run
 
@@ -374,7 +374,7 @@ class TestRuns:
         assert second["found"] == []
         assert len(left()) == 1
 
-    @on_host
+    @alone
     def test_prune_says_that_it_is_kept(self, inner: pytest.Pytester, log: Log, left: Left) -> None:
         from pytest_machine.plugins import Registry
         from pytest_machine.reaper import Found, prune
@@ -403,7 +403,7 @@ class TestRuns:
         assert found.why == "its time is over"
         assert left() == []
 
-    @on_host
+    @alone
     def test_prune_leaves_one_that_a_run_has(self, inner: pytest.Pytester, log: Log, left: Left) -> None:
         inner.makepyfile(
             """

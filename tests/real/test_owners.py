@@ -22,10 +22,10 @@ from pytest_machine.plugins import Registry
 from pytest_machine.store import Store
 from pytest_machine.testing.host import census, host_leftovers
 from pytest_machine.waiting import NotYet, wait
-from tests.conftest import alone, on_host
+from tests.conftest import alone
 from tests.real.asked import spec
 
-pytestmark = on_host
+pytestmark = alone
 
 DRIVERS_OWN = (Path("/var/lib/pytest-machine/runc"), Path("/run/pytest-machine/runc"))
 
@@ -219,7 +219,6 @@ def test_one_of_the_command_line_that_was_half_made_goes(tmp_path: Path, monkeyp
     assert Store(tmp_path / "store").names() == []
 
 
-@alone
 def test_as_before_after_many(rounds: Callable[[int, int], int], own_home: Path) -> None:
     """As many links, namespaces, mounts, rules, cgroups, processes and files as before; all of this host's."""
     registry, run = Registry(), Run.begin()
