@@ -206,7 +206,7 @@ class Chaos:
     def stays(self, thing: str) -> bool:
         """Return whether it is there between runs too."""
         kind, _, text = thing.partition(": ")
-        if kind == "cgroup":
+        if kind in ("cgroup", "loop device"):  # these are the whole computer's, whoever made them
             return not any(id_ in text for id_ in self.ids)
         if kind == "file":
             folders = (

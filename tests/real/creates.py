@@ -75,9 +75,7 @@ class Creates(Chaos):
             Path(text) in empty
             or any((self.store / name) in (Path(text), *Path(text).parents) for name in ("certs", "locks"))
         )
-        # Loop devices are the whole computer's, as control groups are.
-        strange = kind == "loop device" and not any(id_ in text for id_ in self.ids)
-        return own or strange or thing in self.inherited or super().stays(thing)
+        return own or thing in self.inherited or super().stays(thing)
 
     def round(self, number: int, share: float) -> dict[str, object]:
         """Play a round; return what came of it: ``wrong`` and ``left`` are empty when it went well."""
