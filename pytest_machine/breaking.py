@@ -272,24 +272,42 @@ class Breaking:
             if any(isinstance(fault, NetworkFault) for fault in field.active):
                 enforce(field)
 
+    def equip(self, machine: Machine) -> None:
+        """Heal a machine that has booted, and put in force at it what its links do at all times."""
+        with self._alone():
+            self._facts.pop(machine.id, None)
+            if machine in self._lab.machines:
+                self._equip(machine)
+
     def booted(self, machine: Machine) -> None:
         """Put in force at a machine that has booted what is in force."""
-        self._facts.pop(machine.id, None)
-        self.renew(machine)
+        with self._alone():
+            if machine in self._lab.machines:
+                self._renew(machine)
 
     def renew(self, machine: Machine) -> None:
         """Heal a machine that was away, and put in force at it what is in force now."""
-        with contextlib.nullcontext() if getattr(self.helping, "now", False) else self._lock:
-            if machine not in self._lab.machines:
-                return
-            field = _Field(self, None)
-            field.hosts[machine.name].settle("*")
-            if self._kept(machine.name) and self._links is not None:
-                self._links.renew(field, field.hosts[machine.name])
-            for injection in self.injections:
-                if isinstance(injection.fault, SupportsRenewal):
-                    field = _Field(self, injection)
-                    injection.fault.renew(field, field.hosts[machine.name])
+        with self._alone():
+            if machine in self._lab.machines:
+                self._equip(machine)
+                self._renew(machine)
+
+    def _alone(self) -> contextlib.AbstractContextManager[object]:
+        return contextlib.nullcontext() if getattr(self.helping, "now", False) else self._lock
+
+    def _equip(self, machine: Machine) -> None:
+        field = _Field(self, None)
+        field.hosts[machine.name].settle("*")
+        if self._kept(machine.name) and self._links is not None:
+            self._links.renew(field, field.hosts[machine.name])
+
+    def _renew(self, machine: Machine) -> None:
+        for injection in self.injections:
+            field = _Field(self, injection)
+            host = field.hosts[machine.name]
+            # One that a fault has frozen again answers nothing: this goes on when it is resumed.
+            if isinstance(injection.fault, SupportsRenewal) and host.state is State.RUNNING:
+                injection.fault.renew(field, host)
 
     def disturb(self, seed: int | None, faults: Sequence[Choice], *, every: float, stacked: int) -> Disturbance:
         """Return a random schedule of faults, to be carried out."""

@@ -110,7 +110,7 @@ class Lab:
             lab._id = Id(machines[0].record.lab)
         lab._recall()
         for machine in machines:
-            machine.booted = lab._booted
+            machine.equip, machine.booted = lab._equip, lab._booted
         for driver in {
             type(driver): driver for driver in (*drivers, *(machine.driver for machine in machines))
         }.values():
@@ -203,7 +203,7 @@ class Lab:
             # Known before there is anything to remove, and for longer than there are machines.
             self._connectors |= {type(m.driver): m.driver for m in made if isinstance(m.driver, SupportsNetworks)}
             for machine in made:
-                machine.booted = self._booted
+                machine.equip, machine.booted = self._equip, self._booted
         try:
             self._connect({machine: spec.networks for machine, spec in zip(made, specs, strict=True)})
             self._tell()
@@ -482,12 +482,16 @@ class Lab:
             found |= {each.name: each for each in driver.find_networks() if each.lab == self._id}
         return found
 
-    def _booted(self, machine: Machine) -> None:
-        """Give a machine that has booted what it has of its lab."""
+    def _equip(self, machine: Machine) -> None:
+        """Give a machine that has booted what it has of its lab at all times."""
         if machine.name in self._machines:
             if self._networks:
                 self._tell(again=machine.name)
-            self._breaking.booted(machine)
+            self._breaking.equip(machine)
+
+    def _booted(self, machine: Machine) -> None:
+        """Put in force at a machine that has booted what is in force."""
+        self._breaking.booted(machine)
 
     def swarm(
         self,

@@ -112,8 +112,10 @@ class Machine:
         self._docker: docker.DockerClient | None = None
         self._captures: list[Capture] = []
         self._everywhere: tuple[Captures, Path, int] | None = None  # what `capture_all` returned last
+        self.equip: Callable[[Machine], None] | None = None
+        """Called whenever it has booted here and its Docker answers: its lab gives it routes and what its links do."""
         self.booted: Callable[[Machine], None] | None = None
-        """Called whenever it has been started here and its Docker answers: its lab puts faults in force again."""
+        """Called after `equip`, and after it was noted where that is due: its lab puts faults in force again."""
 
     @classmethod
     def create(
@@ -481,8 +483,12 @@ class Machine:
 
     def _tell_booted(self) -> None:
         self._hear_again()
-        if self.booted is not None:
-            self.booted(self)
+        self._tell(self.equip, self.booted)
+
+    def _tell(self, *hooks: Callable[[Machine], None] | None) -> None:
+        for hook in hooks:
+            if hook is not None:
+                hook(self)
 
     def kill(self) -> None:
         """Cut its power; its disk stays."""
@@ -521,7 +527,6 @@ class Machine:
             if self.state is State.RUNNING:
                 self._settle(timeout)
                 self._tell_booted()
-                self._hear_again()
 
     def snapshots(self) -> list[str]:
         """Return the names of its snapshots; raises `Unsupported` where the driver cannot tell."""
@@ -537,10 +542,10 @@ class Machine:
         """Take the machine as it is for what `reset` brings back. Done by whoever is about to share it."""
         if isinstance(self.driver, SupportsReset):
             # Only there is the engine cleaned on its own; elsewhere the whole disk is brought back.
-            # One after the other: asked what it is, an engine runs programs for a moment, which are none to be noted.
+            host = Errand(functools.partial(self.driver.note, self.record))
             found = cleaning.inventory(self.address, certs=self.record.directory)
             write(self.record.directory / _PRISTINE, json.dumps(found).encode(), durable=False)
-            self.driver.note(self.record)
+            host.result()
         elif isinstance(self.driver, SupportsSnapshots):
             self.driver.snapshot(self.record, "pristine")
 
@@ -576,10 +581,11 @@ class Machine:
             letting_go.result()
             self._settle(timeout)
             birth.load(self.record)
-            # What its lab gives it, such as routes, is a part of what it is as noted.
-            self._tell_booted()
+            # What its lab gives it, such as routes, is a part of what it is as noted; what a test breaks is not.
+            self._tell(self.equip)
             self.note()
             self._hear_again()
+            self._tell(self.booted)
 
     def _on(self) -> list[Network]:
         """Return the networks that it is on, as its driver finds them."""
