@@ -456,6 +456,7 @@ def settle(
         timeout=_left(deadline),
         every=0.005,
         longest=0.25,
+        late=0.02,
     )
     return _ready(record, store=store)
 

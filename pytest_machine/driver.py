@@ -145,7 +145,10 @@ class SupportsReset(Protocol):
     """What a test did to the machine outside of its Docker can be seen, and undone without making another machine."""
 
     def note(self, record: Record) -> None:
-        """Note the running machine as it is: this is what untouched looks like from now on."""
+        """Note the running machine as it is: this is what untouched looks like from now on.
+
+        Its engine is asked what it has at the same time, which may show among its processes at the beginning.
+        """
         ...
 
     def changes(self, record: Record) -> Sequence[str]:

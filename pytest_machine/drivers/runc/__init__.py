@@ -7,11 +7,10 @@ its neighbours; what needs a kernel of its own needs another driver.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -39,8 +38,8 @@ from pytest_machine.waiting import NotYet, wait
 # What one ability alone needs is imported where it begins: whoever asks for an address is in a hurry.
 from . import bundle, cgroups, guest, kernel, network, storage
 from .command import installed, run
-from .life import RUNTIME, Shape, launch, process, shut
-from .places import Place, tags, write
+from .life import RUNTIME, Shape, grounds, launch, process, shut
+from .places import Place, read, tags, write
 
 _PROGRAMS = {"runc": "runc", "ip": "iproute2", "nft": "nftables", "nsenter": "util-linux", "mkfs.ext4": "e2fsprogs"}
 
@@ -113,8 +112,11 @@ class RuncDriver:
 
     def create(self, record: Record, seed: Seed) -> None:
         """Make the machine and start it."""
-        place = Place(record.id)
         self.reserve(record)
+        self._create(record, seed)
+
+    def _create(self, record: Record, seed: Seed, holder: int | None = None) -> None:
+        place = Place(record.id)
         lease = network.ledger().lease(record.id)
         owner = lease.uid if self.userns else 0
         if not place.seeded():
@@ -125,7 +127,7 @@ class RuncDriver:
 
                 preload.plant(place, self._kept(record.preload), owner=owner, userns=self.userns)
             (place.state / "seeded").touch()
-        self._launch(record)
+        self._launch(record, holder)
 
     def destroy(self, record: Record) -> None:
         """Remove the machine and all that it had of this host."""
@@ -155,7 +157,9 @@ class RuncDriver:
         from . import traces
 
         place = Place(record.id)
-        write(place.noted, traces.take(place, self._running(record)))
+        settings = read(place.settings) if place.settings.exists() else None
+        place.settings.unlink(missing_ok=True)
+        write(place.noted, traces.take(place, self._running(record), settings=settings))
 
     def changes(self, record: Record) -> Sequence[str]:
         """Return what differs from what was noted."""
@@ -163,10 +167,13 @@ class RuncDriver:
 
         place = Place(record.id)
         try:
-            before = json.loads(place.noted.read_text())
-            return traces.differences(before, traces.take(place, self._running(record)))
+            before = read(place.noted)
+            found = traces.differences(before, traces.take(place, self._running(record)))
         except OSError as error:  # a path too long to look at, for one
             return [f"what cannot be compared: {error}"]
+        if traces.settings(dict.fromkeys(found, "")):
+            place.unsettled.touch()
+        return found
 
     def is_touched(self, record: Record) -> bool:
         """Return whether a file or one of its own processes is not as it was noted."""
@@ -174,17 +181,31 @@ class RuncDriver:
 
         place = Place(record.id)
         try:
-            return traces.is_touched(json.loads(place.noted.read_text()), place, self._running(record))
+            return traces.is_touched(read(place.noted), place, self._running(record))
         except OSError:
             return True
 
     def lay_again(self, record: Record, seed: Seed) -> None:
         """Empty the machine's layers and boot it over the image again; its lease stays."""
+        from . import traces
+
         place = Place(record.id)
-        shut(place)
-        with storage.emptied(place):
-            network.unplug(record.id)
-            self.create(record, seed)
+        # It boots with the settings that it was noted with, unless they are what was found changed: maybe by nobody.
+        known = place.noted.exists() and not place.unsettled.exists()
+        settings = traces.settings(read(place.noted)) if known else {}
+        holders: list[int] = []
+        with ExitStack() as stack:
+
+            def prepare() -> None:
+                network.put_aside(record.id)
+                holders.append(stack.enter_context(grounds(place, userns=self.userns)))
+
+            # While it ends, because the kernel is long about its network afterwards, and makes none meanwhile.
+            shut(place, meanwhile=prepare)
+            with storage.emptied(place):
+                self._create(record, seed, *holders)
+            if settings:
+                write(place.settings, settings)
 
     def start(self, record: Record) -> None:
         """Start the machine, as it was on its disk."""
@@ -288,7 +309,7 @@ class RuncDriver:
 
         disk.lose(Place(record.id), record)
 
-    def _launch(self, record: Record) -> None:
+    def _launch(self, record: Record, holder: int | None = None) -> None:
         launch(
             Place(record.id),
             Shape(
@@ -299,6 +320,7 @@ class RuncDriver:
                 cpus=self.cpus,
                 pids=self.pids,
             ),
+            holder,
         )
 
     def _image(self) -> images.Image:

@@ -12,7 +12,7 @@ import select
 import signal
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -173,20 +173,32 @@ def user_namespace(inside: int, outside: int, size: int) -> Iterator[int]:
         holder.wait()
 
 
-def kill(pid: int, *, timeout: float) -> bool:
-    """Send SIGKILL and wait until the process is gone; return whether it is."""
+def kill(pid: int, *, timeout: float, meanwhile: Callable[[], object] = lambda: None) -> bool:
+    """Send SIGKILL, call `meanwhile`, and wait until the process is gone; return whether it is."""
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
+        meanwhile()
         return True
     try:
-        signal.pidfd_send_signal(handle, signal.SIGKILL)
-    except ProcessLookupError:
-        return True
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        try:
+            meanwhile()
+        finally:
+            gone = _wait(handle, timeout)
     finally:
-        gone = _wait(handle, timeout)
         os.close(handle)
     return gone
+
+
+def await_end(child: int, *, timeout: float) -> bool:
+    """Wait until a child of ours has ended; return whether it has."""
+    handle = os.pidfd_open(child)
+    try:
+        return _wait(handle, timeout)
+    finally:
+        os.close(handle)
 
 
 def terminate(pid: int, *, timeout: float) -> bool:

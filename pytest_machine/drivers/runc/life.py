@@ -7,8 +7,10 @@ no mount of the host, so when its init dies the kernel takes them away; what is 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +18,6 @@ from pytest_machine.errors import DriverError
 
 from . import cgroups, kernel, network, storage
 from .bundle import Bundle, capabilities
-from .command import run
 from .places import RUN, Place, let_in, make_passable, write
 
 RUNTIME = RUN / "state"
@@ -46,49 +47,68 @@ def process(place: Place) -> int | None:
     return pid if any(mine in line for line in kernel.open_lines(f"/proc/{pid}/cgroup")) else None
 
 
-def launch(place: Place, shape: Shape) -> None:
-    """Boot the machine from its layers; one that runs already: nothing happens."""
+@contextmanager
+def grounds(place: Place, *, userns: bool) -> Iterator[int]:
+    """Hold the namespaces of a boot, its interface plugged in; yields the pid that sits in them, for `launch`."""
+    book = network.ledger()
+    lease = book.lease(place.id)
+    with kernel.namespaces(lease.uid if userns else None, network.UID_COUNT) as holder:
+        network.plug(lease, book.bridges[lease.bridge], holder)
+        yield holder
+
+
+def launch(place: Place, shape: Shape, holder: int | None = None) -> None:
+    """Boot the machine from its layers, in `grounds` that are there already or of its own.
+
+    One that runs already: nothing happens.
+    """
     if process(place) is not None:
+        return
+    if holder is not None:
+        _boot(place, shape, holder)  # again: the rules for its address are in force
         return
     if place.run.exists():
         shut(place)
         network.unplug(place.id)
+    with grounds(place, userns=shape.userns) as own:
+        _boot(place, shape, own)
+    network.open_up(network.ledger().lease(place.id).bridge)
+
+
+def _boot(place: Place, shape: Shape, holder: int) -> None:
     from . import preload  # here, because whoever only asks for an address is in a hurry
 
-    book = network.ledger()
-    lease = book.lease(place.id)
+    lease = network.ledger().lease(place.id)
     make_passable(place.run)
     let_in(place.run, lease.uid)
-    with kernel.namespaces(lease.uid if shape.userns else None, network.UID_COUNT) as holder:
-        root = _lay(place, shape, holder)
-        layers = preload.lay(place, root, owner=lease.uid)
-        network.plug(lease, book.bridges[lease.bridge], holder)
-        bundle = Bundle(
-            hostname=shape.hostname,
-            root=root,
-            docker=storage.attach(place) / "docker",
-            holder=holder,
-            uid=lease.uid if shape.userns else None,
-            capabilities=tuple(capabilities(_bounding())),
-            group=f"/{cgroups.ROOT}/{place.id}",
-            cgroups=cgroups.version(),
-            environment=(f"MACHINE_ADDRESS={lease.ip}", "container=pytest-machine"),
-            layers=layers,
-            memory=shape.memory,
-            cpus=shape.cpus,
-            pids=shape.pids,
-        )
-        write(place.run / "config.json", bundle.config())
-        _run(place)
-        pid = process(place)
-        if pid is None:
-            raise DriverError("The machine's init ended at once.", facts={"console": storage.console(place)[-2000:]})
-        if shape.userns:
-            cgroups.delegate(pid, lease.uid)
+    root = _lay(place, shape, holder)
+    layers = preload.lay(place, root, owner=lease.uid)
+    bundle = Bundle(
+        hostname=shape.hostname,
+        root=root,
+        docker=storage.attach(place) / "docker",
+        holder=holder,
+        uid=lease.uid if shape.userns else None,
+        capabilities=tuple(capabilities(_bounding())),
+        group=f"/{cgroups.ROOT}/{place.id}",
+        cgroups=cgroups.version(),
+        environment=(f"MACHINE_ADDRESS={lease.ip}", "container=pytest-machine"),
+        layers=layers,
+        memory=shape.memory,
+        cpus=shape.cpus,
+        pids=shape.pids,
+    )
+    write(place.run / "config.json", bundle.config())
+    _run(place)
+    pid = process(place)
+    if pid is None:
+        raise DriverError("The machine's init ended at once.", facts={"console": storage.console(place)[-2000:]})
+    if shape.userns:
+        cgroups.delegate(pid, lease.uid)
     kernel.unmount(root)
     if layers:
         preload.lifted(place)
-    network.open_up(lease.bridge)
+    book = network.ledger()
     for name in lease.links:
         network.rejoin(lease, book.bridges[name], pid)
 
@@ -118,17 +138,22 @@ def _run(place: Place) -> None:
     )  # fmt: skip
     with storage.console_path(place).open("ab") as console:
         # Detached, the machine's init keeps these as its own: they must be files, not pipes of ours.
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=console, stderr=console, check=False, timeout=60)
-    if done.returncode != 0:
+        started = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
+    # `wait(timeout=)` looks again only every 50 ms.
+    if not kernel.await_end(started.pid, timeout=60):
+        started.kill()
+    if started.wait() != 0:
         raise DriverError(
-            "runc refused to start the machine.",
-            facts={"exit code": done.returncode, "it said": log.read_text()[-2000:].strip() if log.exists() else ""},
+            "runc refused to start the machine, or did not within a minute.",
+            facts={"exit code": started.returncode, "it said": log.read_text()[-2000:].strip() if log.exists() else ""},
             hint=f"runc --root {RUNTIME} list",
         )
 
 
-def shut(place: Place) -> None:
+def shut(place: Place, *, meanwhile: Callable[[], object] = lambda: None) -> None:
     """End every process of the machine and remove all that belonged to this boot but its interface; its disk stays.
+
+    Once they are told to end, `meanwhile` is called.
 
     What `runc delete --force` would do, without it: that fails on a machine with running containers ("device or
     resource busy"), because their groups are children of the machine's.
@@ -136,9 +161,12 @@ def shut(place: Place) -> None:
     if (pid := process(place)) is not None:
         cgroups.thaw(place.id)
         # The end of a PID namespace's init is the end of everything in it.
-        kernel.kill(pid, timeout=10)
+        kernel.kill(pid, timeout=10, meanwhile=meanwhile)
+    else:
+        meanwhile()
     cgroups.remove(place.id)
     storage.keep_console(place)
     storage.detach(place)
-    if place.run.exists():
-        run("rm", "-rf", place.run, RUNTIME / place.id)
+    for folder in (place.run, RUNTIME / place.id):
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder)

@@ -28,6 +28,12 @@ def write(path: Path, data: object) -> None:
     store.write(path, json.dumps(data).encode(), durable=False)
 
 
+def read(path: Path) -> dict[str, str]:
+    """Return what was written of a machine."""
+    found: dict[str, str] = json.loads(path.read_text())
+    return found
+
+
 def make_passable(folder: Path) -> None:
     """Make a folder that every machine's root can pass through and nobody can list."""
     for path in reversed((folder, *folder.parents)):
@@ -81,6 +87,16 @@ class Place:
     def noted(self) -> Path:
         """What an untouched machine looks like."""
         return self.state / "noted.json"
+
+    @property
+    def settings(self) -> Path:
+        """What it was noted with, and boots with: its next note need not look again."""
+        return self.state / "settings.json"
+
+    @property
+    def unsettled(self) -> Path:
+        """Is there when a setting was found to be another than was noted."""
+        return self.state / "unsettled"
 
     @property
     def disk(self) -> Path:

@@ -60,17 +60,25 @@ _LIMITS = ("memory.limit_in_bytes", "pids.max", "cpu.cfs_quota_us", "cpu.shares"
 _NEW_GROUP = frozenset(("9223372036854771712", "max", "-1", "1024", "THAWED", "max 100000", "100", "0"))
 
 
-def take(place: Place, pid: int) -> Facts:
-    """Return the facts of a running machine."""
-    readers = (partial(_files, storage.attach(place)), *(partial(read, pid) for read in _READERS))
+def take(place: Place, pid: int, *, settings: Facts | None = None) -> Facts:
+    """Return the facts of a running machine; its `settings` are read unless it is known that they are these."""
+    readers: list[Callable[[], Iterable[tuple[str, str]]]] = [partial(read, pid) for read in _READERS]
+    readers += [partial(_files, storage.attach(place)), settings.items if settings else partial(_settings, pid)]
     with ThreadPoolExecutor(len(readers)) as pool:
         parts = list(pool.map(lambda read: dict(read()), readers))
+    # Last: whoever asks the engine what it is, meanwhile, has it run programs for a moment.
+    parts.append(dict(_processes(pid)))
     return {key: value for part in parts for key, value in part.items()}
 
 
 def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
     """Return the names of the facts that are not what they were, sorted."""
     return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+
+
+def settings(facts: Facts) -> Facts:
+    """Return those of the facts that each boot brings about alike, and that take as long to read as all others."""
+    return {key: value for key, value in facts.items() if key.startswith(("setting ", "ipc "))}
 
 
 def is_touched(before: Mapping[str, str], place: Place, pid: int) -> bool:
@@ -216,7 +224,7 @@ def _set(group: Path, name: str) -> list[str]:
     return [value] if value and value not in _NEW_GROUP else []
 
 
-def _inside(pid: int) -> Iterator[tuple[str, str]]:
+def _settings(pid: int) -> Iterator[tuple[str, str]]:
     """What only a process in the machine's namespaces sees: its names, its System V IPC, its settings."""
     kinds = ["net", "ipc", "uts"]
     if Path(f"/proc/{pid}/ns/user").stat().st_ino != Path("/proc/self/ns/user").stat().st_ino:
@@ -237,4 +245,4 @@ def _inside(pid: int) -> Iterator[tuple[str, str]]:
             yield f"setting {path.removeprefix('sys/')}", "\n".join(values)
 
 
-_READERS = (_memory_files, _processes, _mounts, _groups, wiring.rules, wiring.links, _inside)
+_READERS = (_memory_files, _mounts, _groups, wiring.rules, wiring.links)

@@ -1,7 +1,7 @@
 """How a machine's network is set up, for `traces`: what its firewall does, and what `ip` and `tc` tell of it.
 
-Read in the machine's network namespace by the host's own programs. All that `ip` and `tc` are asked is asked by one
-shell, because each program that is started inside costs milliseconds, and a reset has fifty.
+Read in the machine's network namespace by the host's own programs: few of them, because each that is started costs
+milliseconds, and a reset has fifty.
 """
 
 from __future__ import annotations
@@ -12,20 +12,26 @@ from collections.abc import Iterator
 from . import kernel
 from .command import run
 
-# What is asked, by the name of what comes back. Neighbours that were learnt come and go; those that somebody set stay.
+# Who is asked, and what, by the name of what comes back. Neighbours that were learnt come and go; those that somebody
+# set stay.
 _QUESTIONS = {
-    "links": "ip -json -details address",
-    "routes -4": "ip -json -4 route show table all",
-    "routes -6": "ip -json -6 route show table all",
-    "rules -4": "ip -json -4 rule",
-    "rules -6": "ip -json -6 rule",
-    "neighbours": "ip -json neigh show nud permanent",
-    "queues": "tc -json qdisc show",
-    "policies": "ip xfrm policy",
-    "transforms": "ip xfrm state",
+    "ip -json -details": {"links": "address", "neighbours": "neigh show nud permanent"},
+    "ip -json -4": {"routes -4": "route show table all", "rules -4": "rule"},
+    "ip -json -6": {"routes -6": "route show table all", "rules -6": "rule"},
+    "tc -json": {"queues": "qdisc show"},
+    "ip": {"IPsec": "xfrm policy\nxfrm state"},
 }
-_MARK = "@@ptm "
-_SCRIPT = "".join(f"echo '{_MARK}{name}'; {question} 2>/dev/null; echo; " for name, question in _QUESTIONS.items())
+
+
+def _lines(questions: dict[str, str]) -> str:
+    return "\n".join(questions.values())
+
+
+_MARK = "\n@@ptm "
+_SCRIPT = "".join(
+    f"echo '{_MARK}{program}'\n{program} -force -batch - 2>/dev/null <<END\n{_lines(questions)}\nEND\n"
+    for program, questions in _QUESTIONS.items()
+)
 
 # Of a link. Timers and counters are among its other values.
 _LINK = ("address", "mtu", "master", "qdisc", "txqlen", "ifalias", "altnames", "xdp")
@@ -60,14 +66,32 @@ def _without_handles(value: object) -> object:
 
 def links(pid: int) -> Iterator[tuple[str, str]]:
     """Every interface, address, route, routing rule, neighbour, queue and IPsec policy of the machine."""
-    said = run("nsenter", f"--net=/proc/{pid}/ns/net", "sh", input=_SCRIPT)
-    answers = dict(part.split("\n", 1) for part in said.split(_MARK)[1:])
+    inside = ("nsenter", f"--net=/proc/{pid}/ns/net")
+    answers = split(run(*inside, "sh", input=_SCRIPT))
+    for program, questions in _QUESTIONS.items():
+        for name, question in questions.items():
+            if name not in answers:
+                answers[name] = run(*inside, *program.split(), *question.split(), check=False)
     return parsed(answers)
+
+
+def split(said: str) -> dict[str, str]:
+    """Return what was answered to each question, but for those of which that cannot be told.
+
+    An answer is a line, and a question that a kernel cannot be asked has none.
+    """
+    found = {}
+    for program, _, text in (part.partition("\n") for part in said.split(_MARK)[1:]):
+        names = list(_QUESTIONS[program])
+        lines = [line for line in text.splitlines() if line] if "-json" in program else [text]
+        if len(lines) == len(names) or not lines:
+            found.update(dict(zip(names, lines or [""] * len(names), strict=True)))
+    return found
 
 
 def parsed(answers: dict[str, str]) -> Iterator[tuple[str, str]]:
     """Return the facts in what was answered to each question."""
-    found = {name: json.loads(answers[name].strip() or "[]") for name in answers if "json" in _QUESTIONS[name]}
+    found = {name: json.loads(text.strip() or "[]") for name, text in answers.items() if name != "IPsec"}
     for link in found["links"]:
         yield f"link {link['ifname']}", _link(link)
     for family in ("-4", "-6"):
@@ -78,10 +102,9 @@ def parsed(answers: dict[str, str]) -> Iterator[tuple[str, str]]:
         yield f"neighbour {neighbour.get('dst')} {neighbour.get('dev')}", str(neighbour.get("lladdr"))
     for queue in found["queues"]:
         yield f"queue {queue.get('dev')} {queue.get('parent', 'root')} {queue['kind']}", _queue(queue)
-    for kind in ("policies", "transforms"):
-        for number, line in enumerate(answers[kind].split("\n")):
-            if line.strip():
-                yield f"IPsec {kind} {number}", line
+    for number, line in enumerate(answers["IPsec"].splitlines()):
+        if line.strip():
+            yield f"IPsec {number}", line
 
 
 def _queue(queue: dict[str, object]) -> str:
