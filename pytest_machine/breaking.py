@@ -270,7 +270,7 @@ class Breaking:
         with self._lock:
             field = _Field(self, None)
             if any(isinstance(fault, NetworkFault) for fault in field.active):
-                enforce(field)
+                enforce(field, list(field.hosts.values()))
 
     def equip(self, machine: Machine) -> None:
         """Heal a machine that has booted, and put in force at it what its links do at all times."""
@@ -296,10 +296,12 @@ class Breaking:
         return contextlib.nullcontext() if getattr(self.helping, "now", False) else self._lock
 
     def _equip(self, machine: Machine) -> None:
-        field = _Field(self, None)
-        field.hosts[machine.name].settle("*")
+        field = _Field(self, None, standing=True)
+        host = field.hosts[machine.name]
+        host.settle("*")
         if self._kept(machine.name) and self._links is not None:
-            self._links.renew(field, field.hosts[machine.name])
+            # Here alone: the others have theirs, and may have more, which this would lift.
+            enforce(field, [host])
 
     def _renew(self, machine: Machine) -> None:
         for injection in self.injections:
@@ -341,8 +343,9 @@ def _tried(do: Callable[..., object], *args: object) -> list[Exception]:
 class _Field:
     """What one injection sees of its lab: `pytest_machine.fault.Field`."""
 
-    def __init__(self, breaking: Breaking, injection: Injection | None) -> None:
+    def __init__(self, breaking: Breaking, injection: Injection | None, *, standing: bool = False) -> None:
         self._breaking = breaking
+        self._standing = standing  # as if nothing were injected
         self.token = injection.token if injection else ""
         self.touched = injection.touched if injection else set()
         self._said = injection.said if injection else []
@@ -353,7 +356,8 @@ class _Field:
 
     @property
     def active(self) -> Sequence[Fault]:
-        return [*self._breaking.standing, *(injection.fault for injection in self._breaking.injections)]
+        injected = [] if self._standing else self._breaking.injections
+        return [*self._breaking.standing, *(injection.fault for injection in injected)]
 
     def chosen(self, wanted: Sequence[str]) -> list[Host]:
         for name in wanted:

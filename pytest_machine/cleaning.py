@@ -38,9 +38,10 @@ def inventory(address: Address, *, certs: Path) -> Inventory:
 def clean(address: Address, *, certs: Path, pristine: Inventory) -> bool:
     """Remove all that is not in `pristine`; return whether the engine holds just that, afterwards."""
     try:
-        if _has_fellows(address, certs):
-            return False
-        with Api(address, certs=certs, timeout=_TIMEOUT) as api:
+        with Api(address, certs=certs, timeout=_GLANCE) as api:
+            if _swarm(api) != pristine["swarm"] and _has_fellows(api):
+                return False
+            api.allow(_TIMEOUT)
             until = math.inf
             while (found := _inventory(api)) != pristine:
                 try:
@@ -58,10 +59,8 @@ def clean(address: Address, *, certs: Path, pristine: Inventory) -> bool:
 
 
 def _inventory(api: Api) -> Inventory:
-    info = api.get("/info")
     return {
-        "engine": info["ID"],
-        "swarm": info["Swarm"]["LocalNodeState"],
+        "swarm": _swarm(api),
         "containers": sorted(c["Id"] for c in api.get("/containers/json?all=1")),
         "images": {i["Id"]: sorted(i["RepoTags"] or ()) for i in api.get("/images/json?all=1")},
         "networks": sorted(n["Id"] for n in api.get("/networks")),
@@ -71,14 +70,22 @@ def _inventory(api: Api) -> Inventory:
     }
 
 
-def _has_fellows(address: Address, certs: Path) -> bool:
-    """Whether it is in a Swarm with others; raises what `Api` raises.
+def _swarm(api: Api) -> str:
+    """Return what it is in a Swarm, in Docker's words; ``/info`` says so, too, but has it run three programs first."""
+    try:
+        api.get("/swarm")
+    except ValueError as error:
+        return str(error)
+    return "a manager"
+
+
+def _has_fellows(api: Api) -> bool:
+    """Whether it is in a Swarm with others.
 
     Then there is nothing to clean. Docker takes 5 s to leave each of the others, and a manager without a majority takes
     20 for whatever it is asked, and a machine is laid again in one or two.
     """
-    with Api(address, certs=certs, timeout=_GLANCE) as api:
-        swarm = api.get("/info")["Swarm"]
+    swarm = api.get("/info")["Swarm"]
     if swarm["LocalNodeState"] == "inactive":
         return False
     return not swarm["ControlAvailable"] or not swarm.get("Managers") == swarm.get("Nodes") == 1

@@ -145,10 +145,7 @@ class SupportsReset(Protocol):
     """What a test did to the machine outside of its Docker can be seen, and undone without making another machine."""
 
     def note(self, record: Record) -> None:
-        """Note the running machine as it is: this is what untouched looks like from now on.
-
-        Its engine is asked what it has at the same time, which may show among its processes at the beginning.
-        """
+        """Note the running machine as it is: this is what untouched looks like from now on."""
         ...
 
     def changes(self, record: Record) -> Sequence[str]:

@@ -157,6 +157,12 @@ class Api:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
+    def allow(self, timeout: float) -> None:
+        """Wait so long for each further answer, in seconds."""
+        self._connection.timeout = timeout
+        if self._connection.sock is not None:
+            self._connection.sock.settimeout(timeout)
+
     def get(self, path: str) -> Any:
         """Return the answer to a question, from JSON."""
         return self._ask("GET", path)

@@ -524,9 +524,11 @@ class Machine:
             self._hush()
             self._let_go()
             driver.restore(self.record, name)
-            if self.state is State.RUNNING:
+            running = self.state is State.RUNNING
+            if running:
                 self._settle(timeout)
-                self._tell_booted()
+        if running:
+            self._tell_booted()
 
     def snapshots(self) -> list[str]:
         """Return the names of its snapshots; raises `Unsupported` where the driver cannot tell."""
@@ -543,8 +545,11 @@ class Machine:
         if isinstance(self.driver, SupportsReset):
             # Only there is the engine cleaned on its own; elsewhere the whole disk is brought back.
             host = Errand(functools.partial(self.driver.note, self.record))
-            found = cleaning.inventory(self.address, certs=self.record.directory)
-            write(self.record.directory / _PRISTINE, json.dumps(found).encode(), durable=False)
+            try:
+                found = cleaning.inventory(self.address, certs=self.record.directory)
+                write(self.record.directory / _PRISTINE, json.dumps(found).encode(), durable=False)
+            finally:
+                host.wait()  # whoever hears of an error destroys the machine at once
             host.result()
         elif isinstance(self.driver, SupportsSnapshots):
             self.driver.snapshot(self.record, "pristine")
@@ -555,9 +560,8 @@ class Machine:
         An untouched host has only its engine cleaned. A touched one is laid again where its driver can, else restored,
         else made anew (and then its address may be another). Raises what `start` raises; then it is of no more use.
         """
-        driver = self.driver
         with self._held():
-            if isinstance(driver, SupportsAdoption):
+            if isinstance(self.driver, SupportsAdoption):
                 raise Unsupported(
                     f"The machine '{self.name}' was there before us: nobody can make it as new.",
                     facts={"driver": self.record.driver},
@@ -567,25 +571,32 @@ class Machine:
             if self._is_clean():
                 self._hear_again()
                 return
-            letting_go = Errand(self._let_go)  # nothing is asked of the machine any more, so it may end meanwhile
-            if isinstance(driver, SupportsReset):
-                driver.lay_again(self.record, birth.seed(self.record))
-            elif isinstance(driver, SupportsSnapshots):
-                driver.restore(self.record, "pristine")
-            else:
-                on = self._on()
-                driver.destroy(self.record)
-                driver.create(self.record, birth.seed(self.record))
-                for network in on:
-                    self.connect(network)
-            letting_go.result()
+            self._make_again()
             self._settle(timeout)
             birth.load(self.record)
-            # What its lab gives it, such as routes, is a part of what it is as noted; what a test breaks is not.
-            self._tell(self.equip)
+        # What its lab gives it, such as routes, is a part of what it is as noted; what a test breaks is not. Whoever
+        # breaks it at the same time holds the lab, and waits for the machine: so it is not held here.
+        self._tell(self.equip)
+        with self._held():
             self.note()
-            self._hear_again()
-            self._tell(self.booted)
+        self._hear_again()
+        self._tell(self.booted)
+
+    def _make_again(self) -> None:
+        driver = self.driver
+        if isinstance(driver, SupportsReset):
+            driver.lay_again(self.record, birth.seed(self.record))
+            self._let_go()  # while it boots
+            return
+        self._let_go()
+        if isinstance(driver, SupportsSnapshots):
+            driver.restore(self.record, "pristine")
+            return
+        on = self._on()
+        driver.destroy(self.record)
+        driver.create(self.record, birth.seed(self.record))
+        for network in on:
+            self.connect(network)
 
     def _on(self) -> list[Network]:
         """Return the networks that it is on, as its driver finds them."""

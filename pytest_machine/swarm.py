@@ -276,7 +276,7 @@ class Swarm:
                 unwell = [str(node) for node in found if not node.well]
                 raise NotYet("; ".join(unwell) or f"{names(sorted(missing))} is not in it")
 
-        wait(well, self._what, timeout=timeout, every=0.05, longest=0.5)
+        wait(well, self._what, timeout=timeout, every=0.02, longest=0.5)
 
     def wait_running(self, *services: str, timeout: float = 60.0) -> None:
         """Wait until services, or all there are, have as many tasks running as they want, and no update goes on.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -13,8 +15,9 @@ from pytest_machine.driver import SupportsReset
 from pytest_machine.lab import Lab
 from pytest_machine.machine import Machine
 from pytest_machine.model import State
+from pytest_machine.store import Store
 
-from .asked import pid_of, spec
+from .asked import on_host, pid_of, spec
 
 # What a test can do to a machine's host, each in its own way; a shell in the machine does it.
 HOST = {
@@ -240,10 +243,76 @@ def test_what_is_seen_at_a_glance(shared: Machine, script: str) -> None:
 
 
 def test_an_untouched_machine_is_not_booted_again(shared: Machine) -> None:
+    """Nor one that was laid again, with a setting changed beside a file: what it boots with is known then."""
+    shared.run("sh", "-c", f"{HOST['a file']}; {HOST['a setting']}")
+    shared.reset()
+    assert shared.run("sysctl", "-n", "net.ipv4.tcp_syncookies").stdout == "1\n"
     booted = pid_of(shared)
     shared.run("cat", "/etc/passwd")
     shared.reset()
     assert pid_of(shared) == booted
+    shared.run("sh", "-c", HOST["a setting"])
+    shared.reset()
+    assert pid_of(shared) != booted
+
+
+def test_one_that_is_on_other_networks_than_it_was(lab: Lab) -> None:
+    """Its settings are others then, as many as its interfaces have."""
+    a, _ = lab.create(spec("a", networks=("front",)), spec("b", networks=("back",)))
+    a.note()
+    lab.attach("a", "back")
+    a.run("sh", "-c", HOST["a file"])
+    a.reset()
+    assert a.changes() == []
+    assert lab.reachable("a", "b")
+
+
+def test_the_hosts_own_rules_come_back_with_it(lab: Lab) -> None:
+    """A firewall's reload has swept them away, or the host has booted."""
+    (machine,) = lab.create(spec("a", subnet="10.211.211.0/24"))
+    machine.note()
+    (bridge,) = re.findall(r"dev (\S+)", on_host("ip", "route", "show", "10.211.211.0/24"))
+    before = on_host("nft", "--stateless", "list", "table", "ip", bridge)
+    on_host("nft", "delete", "table", "ip", bridge)
+    machine.run("sh", "-c", HOST["a file"])
+    machine.reset()
+    assert on_host("nft", "--stateless", "list", "table", "ip", bridge) == before
+
+
+def test_its_old_interface_is_gone_and_never_in_the_way(lab: Lab) -> None:
+    """Also one whose namespace is held by somebody, as by a connection that cannot be closed."""
+    (machine,) = lab.create(spec("a"))
+    machine.note()
+    with Path(f"/proc/{pid_of(machine)}/ns/net").open():
+        machine.run("sh", "-c", HOST["a file"])
+        machine.reset()
+        ours = [path.name for path in Path("/sys/class/net").glob(f"ptm{machine.id}*")]
+        assert ours == [f"ptm{machine.id}0"]
+        assert machine.docker.ping()
+        assert machine.run("true").returncode == 0
+
+
+def test_who_breaks_it_meanwhile_is_not_waited_for(shared: Machine) -> None:
+    """They hold its lab, and want the machine; a reset that held the machine while it waits for the lab never ends."""
+    taken: list[str] = []
+
+    def want(machine: Machine) -> None:
+        def take() -> None:
+            with Store(machine.record.directory.parent.parent).lock(machine.name, timeout=20):
+                taken.append(machine.name)
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        thread.join()
+
+    before = shared.equip, shared.booted
+    try:
+        shared.equip = shared.booted = want
+        shared.run("sh", "-c", HOST["a file"])
+        shared.reset()
+    finally:
+        shared.equip, shared.booted = before
+    assert taken == [shared.name] * 2
 
 
 @pytest.mark.parametrize("end", ["stop", "kill", "pause"])

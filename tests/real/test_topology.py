@@ -160,6 +160,12 @@ def test_links_do_what_they_do_at_all_times(three: Lab) -> None:
     web.reset()
     assert web.run("test", "-e", "/etc/touched", check=False).returncode == 1
     assert lossy()
+    with three.inject(Partition(["web-1"], ["web-2"])):
+        web.run("touch", "/etc/touched")
+        web.reset()
+        assert ping(web, other, count=20) == 0
+    assert web.changes() == [], "what links do is a part of what it is, and what is injected is not"
+    assert lossy()
     # The rate of another, as tc has it: HTB's class of 20 Mbit/s.
     assert "rate 20Mbit ceil 20Mbit" in three["web-2"].run("tc", "class", "show", "dev", device(three["web-2"])).stdout
 

@@ -38,7 +38,7 @@ from pytest_machine.waiting import NotYet, wait
 # What one ability alone needs is imported where it begins: whoever asks for an address is in a hurry.
 from . import bundle, cgroups, guest, kernel, network, storage
 from .command import installed, run
-from .life import RUNTIME, Shape, grounds, launch, process, shut
+from .life import RUNTIME, Shape, launch, namespaces, plug, process, shut
 from .places import Place, read, tags, write
 
 _PROGRAMS = {"runc": "runc", "ip": "iproute2", "nft": "nftables", "nsenter": "util-linux", "mkfs.ext4": "e2fsprogs"}
@@ -138,9 +138,9 @@ class RuncDriver:
             retired = beside.submit(network.retire, record.id)
             shut(place)
             storage.empty(place)
-            retired.result()
+            lowered = retired.result()
         network.unplug(record.id)
-        network.release(record.id)
+        network.release(record.id, lowered=lowered)
         storage.forget(place)
 
     def look(self, records: Sequence[Record]) -> Mapping[Id, Seen]:
@@ -157,7 +157,9 @@ class RuncDriver:
         from . import traces
 
         place = Place(record.id)
-        settings = read(place.settings) if place.settings.exists() else None
+        settings = None
+        with suppress(OSError, ValueError):
+            settings = read(place.settings)
         place.settings.unlink(missing_ok=True)
         write(place.noted, traces.take(place, self._running(record), settings=settings))
 
@@ -187,23 +189,28 @@ class RuncDriver:
 
     def lay_again(self, record: Record, seed: Seed) -> None:
         """Empty the machine's layers and boot it over the image again; its lease stays."""
+        from concurrent.futures import ThreadPoolExecutor
+
         from . import traces
 
         place = Place(record.id)
+        settings = {}
         # It boots with the settings that it was noted with, unless they are what was found changed: maybe by nobody.
-        known = place.noted.exists() and not place.unsettled.exists()
-        settings = traces.settings(read(place.noted)) if known else {}
-        holders: list[int] = []
-        with ExitStack() as stack:
+        if not place.unsettled.exists():
+            with suppress(OSError, ValueError):
+                settings = traces.settings(read(place.noted))
+        with ExitStack() as stack, ThreadPoolExecutor(max_workers=1) as beside:
+            holder = beside.submit(stack.enter_context, namespaces(place, userns=self.userns))
 
             def prepare() -> None:
                 network.put_aside(record.id)
-                holders.append(stack.enter_context(grounds(place, userns=self.userns)))
+                plug(place, holder.result())
 
             # While it ends, because the kernel is long about its network afterwards, and makes none meanwhile.
             shut(place, meanwhile=prepare)
             with storage.emptied(place):
-                self._create(record, seed, *holders)
+                self._create(record, seed, holder.result())
+                network.clear_aside(record.id)
             if settings:
                 write(place.settings, settings)
 

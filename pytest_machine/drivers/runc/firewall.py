@@ -154,6 +154,16 @@ def open_up(bridge: str, subnet: str, ports: Iterable[Port], *, ipv6: bool = Fal
     return before
 
 
+def is_open(bridge: str) -> bool:
+    """Whether the rules of a bridge to the outside are in force: a firewall's reload sweeps all away, or a boot."""
+    chains = run("nft", "list", "chains")
+    return (
+        f"table ip {bridge} " in chains
+        and (not _filters_forwarding(chains, "iptables") or succeeds("iptables", "-w", "-C", *_accept(bridge)[0]))
+        and FORWARD.read_text().strip() == "1"
+    )
+
+
 def close(bridge: str, forwarding: str) -> None:
     """Take the rules away, and IP forwarding back to what it was where that is given."""
     chains = run("nft", "list", "chains")

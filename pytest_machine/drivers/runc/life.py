@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,35 +47,37 @@ def process(place: Place) -> int | None:
     return pid if any(mine in line for line in kernel.open_lines(f"/proc/{pid}/cgroup")) else None
 
 
-@contextmanager
-def grounds(place: Place, *, userns: bool) -> Iterator[int]:
-    """Hold the namespaces of a boot, its interface plugged in; yields the pid that sits in them, for `launch`."""
+def namespaces(place: Place, *, userns: bool) -> AbstractContextManager[int]:
+    """Hold the namespaces of a boot for a while; yields the pid that sits in them."""
+    return kernel.namespaces(network.ledger().lease(place.id).uid if userns else None, network.UID_COUNT)
+
+
+def plug(place: Place, holder: int) -> None:
+    """Give them the machine's own interface."""
     book = network.ledger()
     lease = book.lease(place.id)
-    with kernel.namespaces(lease.uid if userns else None, network.UID_COUNT) as holder:
-        network.plug(lease, book.bridges[lease.bridge], holder)
-        yield holder
+    network.plug(lease, book.bridges[lease.bridge], holder)
 
 
 def launch(place: Place, shape: Shape, holder: int | None = None) -> None:
-    """Boot the machine from its layers, in `grounds` that are there already or of its own.
+    """Boot the machine from its layers, in `namespaces` that are there and plugged in already, or else in new ones.
 
     One that runs already: nothing happens.
     """
     if process(place) is not None:
         return
     if holder is not None:
-        _boot(place, shape, holder)  # again: the rules for its address are in force
+        _boot(place, shape, holder, again=True)
         return
     if place.run.exists():
         shut(place)
         network.unplug(place.id)
-    with grounds(place, userns=shape.userns) as own:
+    with namespaces(place, userns=shape.userns) as own:
+        plug(place, own)
         _boot(place, shape, own)
-    network.open_up(network.ledger().lease(place.id).bridge)
 
 
-def _boot(place: Place, shape: Shape, holder: int) -> None:
+def _boot(place: Place, shape: Shape, holder: int, *, again: bool = False) -> None:
     from . import preload  # here, because whoever only asks for an address is in a hurry
 
     lease = network.ledger().lease(place.id)
@@ -108,7 +110,9 @@ def _boot(place: Place, shape: Shape, holder: int) -> None:
     kernel.unmount(root)
     if layers:
         preload.lifted(place)
+    network.open_up(lease.bridge, again=again)
     book = network.ledger()
+    lease = book.lease(place.id)
     for name in lease.links:
         network.rejoin(lease, book.bridges[name], pid)
 
@@ -139,9 +143,14 @@ def _run(place: Place) -> None:
     with storage.console_path(place).open("ab") as console:
         # Detached, the machine's init keeps these as its own: they must be files, not pipes of ours.
         started = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
-    # `wait(timeout=)` looks again only every 50 ms.
-    if not kernel.await_end(started.pid, timeout=60):
+    try:
+        # `wait(timeout=)` looks again only every 50 ms.
+        if not kernel.await_end(started.pid, timeout=60):
+            started.kill()
+    except BaseException:  # nobody would be there to undo what it goes on with
         started.kill()
+        started.wait()
+        raise
     if started.wait() != 0:
         raise DriverError(
             "runc refused to start the machine, or did not within a minute.",
@@ -168,5 +177,6 @@ def shut(place: Place, *, meanwhile: Callable[[], object] = lambda: None) -> Non
     storage.keep_console(place)
     storage.detach(place)
     for folder in (place.run, RUNTIME / place.id):
-        with suppress(FileNotFoundError):
-            shutil.rmtree(folder)
+        while folder.exists():
+            with suppress(FileNotFoundError):  # of a file that somebody else removes
+                shutil.rmtree(folder)

@@ -13,8 +13,10 @@ import secrets
 import struct
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
+from pytest_machine.errand import Errand
 from pytest_machine.errors import DriverError
 from pytest_machine.model import SeedFile, Value
 from pytest_machine.options import size
@@ -191,7 +193,7 @@ def empty(place: Place) -> None:
 
 @contextlib.contextmanager
 def emptied(place: Place) -> Iterator[None]:
-    """Have the machine's folder empty for a while, but for its tag; what was in it is removed only at the end.
+    """Have the machine's folder empty, but for its tag; what was in it is removed afterwards, in the background.
 
     For a machine that is laid again: removing takes as long as it wrote much, and it can boot meanwhile. Should we be
     killed before the end, `empty` removes what was put aside, as all that is in the folder.
@@ -204,7 +206,8 @@ def emptied(place: Place) -> Iterator[None]:
     try:
         yield
     finally:
-        _remove([aside])
+        # Nobody waits for it, and who boots goes first.
+        Errand(partial(_remove, [aside], "nice", "-n", "19"))
 
 
 _ASIDE = "aside-"
@@ -217,9 +220,9 @@ def _entries(place: Place) -> list[Path]:
     return [entry for entry in place.state.iterdir() if entry != place.tag]
 
 
-def _remove(paths: Iterable[Path]) -> None:
+def _remove(paths: Iterable[Path], *how: str) -> None:
     # `rm`, because what a machine left behind may be nested deeper than Python can recurse.
-    run("rm", "-rf", "--one-file-system", *paths, timeout=600)
+    run(*how, "rm", "-rf", "--one-file-system", *paths, timeout=600)
 
 
 def forget(place: Place) -> None:

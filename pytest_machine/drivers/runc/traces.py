@@ -66,9 +66,15 @@ def take(place: Place, pid: int, *, settings: Facts | None = None) -> Facts:
     readers += [partial(_files, storage.attach(place)), settings.items if settings else partial(_settings, pid)]
     with ThreadPoolExecutor(len(readers)) as pool:
         parts = list(pool.map(lambda read: dict(read()), readers))
-    # Last: whoever asks the engine what it is, meanwhile, has it run programs for a moment.
-    parts.append(dict(_processes(pid)))
-    return {key: value for part in parts for key, value in part.items()}
+    found = {key: value for part in parts for key, value in part.items()}
+    if settings and {key for key in found if key.startswith("link ")} != _links_of(settings):
+        return take(place, pid)  # it is on other networks than it was
+    return found
+
+
+def _links_of(settings: Facts) -> set[str]:
+    parts = (key.split("/") for key in settings if key.startswith("setting net/ipv4/conf/"))
+    return {f"link {each[3]}" for each in parts} - {"link all", "link default"}
 
 
 def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
@@ -245,4 +251,4 @@ def _settings(pid: int) -> Iterator[tuple[str, str]]:
             yield f"setting {path.removeprefix('sys/')}", "\n".join(values)
 
 
-_READERS = (_memory_files, _mounts, _groups, wiring.rules, wiring.links)
+_READERS = (_memory_files, _processes, _mounts, _groups, wiring.rules, wiring.links)

@@ -61,7 +61,7 @@ class NetworkFault(Told):
         concerned = self._concerned(field)
         running = [host for host in concerned if host.state is State.RUNNING]
         field.each(running, place)  # what is lacking is said before anything is done
-        _enforce(field, concerned)
+        enforce(field, concerned)
         places, shapers = _places(field)
         machines = list(field.hosts)
         holders = [
@@ -78,14 +78,14 @@ class NetworkFault(Told):
 
     def heal(self, field: Field) -> None:
         """Put all others in force."""
-        _enforce(field, self._concerned(field))
+        enforce(field, self._concerned(field))
 
     def renew(self, field: Field, host: Host) -> None:
         """Put all in force on a machine that has booted."""
         place(host)
         alike = len({each.netem for each in _places(field)[0]}) == 1
         # Who has netem does what others would have done for it, who were not told while it was away.
-        _enforce(field, [host] if alike else list(field.hosts.values()))
+        enforce(field, [host] if alike else list(field.hosts.values()))
 
     def _concerned(self, field: Field) -> list[Host]:
         """Return the hosts whose scripts differ by this fault."""
@@ -96,13 +96,8 @@ class NetworkFault(Told):
         return [host for name, host in field.hosts.items() if name in named]
 
 
-def enforce(field: Field) -> None:
-    """Put in force what is active at all hosts, as when they have got other addresses."""
-    _enforce(field, list(field.hosts.values()))
-
-
-def _enforce(field: Field, hosts: Sequence[Host]) -> None:
-    """Put exactly those network faults in force that are active."""
+def enforce(field: Field, hosts: Sequence[Host]) -> None:
+    """Put exactly those network faults in force at hosts that are active."""
     machines = list(field.hosts)
     active = [fault for fault in field.active if isinstance(fault, NetworkFault)]
     effects = [effect for fault in active for effect in fault.effects(machines)]
