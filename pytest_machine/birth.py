@@ -454,9 +454,8 @@ def settle(
         _watching(lambda: engine.ping(address, certs=record.directory), driver, record),
         f"Docker on '{record.name}'",
         timeout=_left(deadline),
-        every=0.005,
+        every=0.015,  # asked more often, a machine of this host boots later: it has the same processors
         longest=0.25,
-        late=0.02,
     )
     return _ready(record, store=store)
 

@@ -21,26 +21,18 @@ class NotYet(Exception):
     """Raised by a check that did not find what is waited for; its text is what was last seen."""
 
 
-def wait(
-    check: Callable[[], T],
-    what: str,
-    *,
-    timeout: float,
-    every: float = 0.02,
-    longest: float = 1.0,
-    late: float = 0.1,
-) -> T:
+def wait(check: Callable[[], T], what: str, *, timeout: float, every: float = 0.02, longest: float = 1.0) -> T:
     """Call `check` until it returns, and return what it returned.
 
     `NotYet`, `OSError`, `ConnectFailed` and `WaitTimeout` mean "again"; everything else passes through. `every` is the
-    pause after the first try, in seconds; pauses then grow up to `longest` in such a way that a wait ends at most about
-    `late` of its length late, a tenth. At `timeout`, seconds, `check` gets one last try, and then it is `WaitTimeout`.
+    pause after the first try, in seconds; pauses then grow by a tenth up to `longest`, so that a wait ends at most
+    about a tenth of its length late. At `timeout`, seconds, `check` gets one last try, and then it is `WaitTimeout`.
     A check bounds its own time.
     """
     # Late, because a plain run of tests never waits for anything.
     from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
-    growing = wait_exponential(multiplier=every, exp_base=1 + late, max=longest)
+    growing = wait_exponential(multiplier=every, exp_base=1.1, max=longest)
 
     def pause(state: RetryCallState) -> float:
         return max(0.0, min(growing(state), timeout - (state.seconds_since_start or 0.0)))

@@ -442,7 +442,8 @@ def _links(id_: Id) -> list[str]:
     A namespace outlives its processes by minutes where one of them left a connection that cannot be closed any more,
     and would keep the interfaces of labs' networks as long.
     """
-    return [path.name for path in Path("/sys/class/net").glob(f"{link(id_, 0)[:-1]}*")]
+    own = link(id_, 0)[:-1]
+    return [path.name for path in Path("/sys/class/net").iterdir() if path.name.startswith(own)]
 
 
 def join(id_: Id, network: Network, pid: int) -> str:

@@ -16,7 +16,6 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 from pytest_machine.errors import DriverError
@@ -62,11 +61,16 @@ _NEW_GROUP = frozenset(("9223372036854771712", "max", "-1", "1024", "THAWED", "m
 
 def take(place: Place, pid: int, *, settings: Facts | None = None) -> Facts:
     """Return the facts of a running machine; its `settings` are read unless it is known that they are these."""
-    readers: list[Callable[[], Iterable[tuple[str, str]]]] = [partial(read, pid) for read in _READERS]
-    readers += [partial(_files, storage.attach(place)), settings.items if settings else partial(_settings, pid)]
-    with ThreadPoolExecutor(len(readers)) as pool:
-        parts = list(pool.map(lambda read: dict(read()), readers))
-    found = {key: value for part in parts for key, value in part.items()}
+    programs = _PROGRAMS if settings else (*_PROGRAMS, _settings)
+    found = dict(settings or {})
+    with ThreadPoolExecutor(len(programs)) as pool:
+        running = [pool.submit(lambda read: dict(read(pid)), read) for read in programs]
+        # Not in threads of their own, because they would only take turns, and hold up those that wait for programs.
+        for read in _READERS:
+            found.update(read(pid))
+        found.update(_files(storage.attach(place)))
+        for each in running:
+            found.update(each.result())
     if settings and {key for key in found if key.startswith("link ")} != _links_of(settings):
         return take(place, pid)  # it is on other networks than it was
     return found
@@ -251,4 +255,6 @@ def _settings(pid: int) -> Iterator[tuple[str, str]]:
             yield f"setting {path.removeprefix('sys/')}", "\n".join(values)
 
 
-_READERS = (_memory_files, _processes, _mounts, _groups, wiring.rules, wiring.links)
+_READERS = (_memory_files, _processes, _mounts, _groups)
+# What programs of this host are asked.
+_PROGRAMS = (wiring.rules, wiring.links)
