@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pytest_machine.drivers.runc.wiring import parsed, split
+from pytest_machine.drivers.runc.wiring import listed, parsed, split
 
 ETH0 = {
     "ifname": "eth0",
@@ -80,3 +80,22 @@ def test_answers_of_programs_that_are_asked_much_at_once() -> None:
         "queues": "[]",
         "IPsec": "src 10.1.1.1/32 dst 10.1.1.2/32\n\tdir out action block\n",
     }
+
+
+RULES: list[dict[str, dict[str, object]]] = [
+    {"metainfo": {"version": "1.0.6"}},
+    {"table": {"family": "ip", "name": "nat", "handle": 1}},
+    {"chain": {"family": "ip", "table": "nat", "name": "DOCKER", "handle": 2}},
+    {"rule": {"family": "ip", "table": "nat", "chain": "DOCKER", "handle": 3, "expr": [{"return": None}]}},
+    {"rule": {"family": "ip", "table": "nat", "chain": "DOCKER", "handle": 4, "expr": [{"drop": None}]}},
+]
+
+
+def test_rules_by_their_place_in_their_chain() -> None:
+    """Chains are made in no order, and nothing depends on it; that of their rules is what they do."""
+    _, table, chain, first, second = RULES
+    other: dict[str, dict[str, object]] = {"chain": {"family": "ip", "table": "nat", "name": "MINE", "handle": 5}}
+    assert dict(listed([*RULES, other])) == dict(listed([other, table, chain, first, second]))
+    assert dict(listed(RULES)) != dict(listed([table, chain, second, first]))
+    assert "rule ip nat DOCKER 1" in dict(listed(RULES))
+    assert len(dict(listed([*RULES, second]))) == len(dict(listed(RULES))) + 1

@@ -157,11 +157,11 @@ class RuncDriver:
         from . import traces
 
         place = Place(record.id)
-        settings = None
+        known = None
         with suppress(OSError, ValueError):
-            settings = read(place.settings)
-        place.settings.unlink(missing_ok=True)
-        write(place.noted, traces.take(place, self._running(record), settings=settings))
+            known = read(place.known)
+        place.known.unlink(missing_ok=True)
+        write(place.noted, traces.take(place, self._running(record), known=known))
 
     def changes(self, record: Record) -> Sequence[str]:
         """Return what differs from what was noted."""
@@ -173,8 +173,8 @@ class RuncDriver:
             found = traces.differences(before, traces.take(place, self._running(record)))
         except OSError as error:  # a path too long to look at, for one
             return [f"what cannot be compared: {error}"]
-        if traces.settings(dict.fromkeys(found, "")):
-            place.unsettled.touch()
+        if traces.lasting(dict.fromkeys(found, "")):
+            place.unlike.touch()
         return found
 
     def is_touched(self, record: Record) -> bool:
@@ -194,11 +194,11 @@ class RuncDriver:
         from . import traces
 
         place = Place(record.id)
-        settings = {}
-        # It boots with the settings that it was noted with, unless they are what was found changed: maybe by nobody.
-        if not place.unsettled.exists():
+        known = {}
+        # It boots into what it was noted with, unless that is what was found changed: maybe by nobody.
+        if not place.unlike.exists():
             with suppress(OSError, ValueError):
-                settings = traces.settings(read(place.noted))
+                known = traces.lasting(read(place.noted))
         with ExitStack() as stack, ThreadPoolExecutor(max_workers=1) as beside:
             holder = beside.submit(stack.enter_context, namespaces(place, userns=self.userns))
 
@@ -211,8 +211,8 @@ class RuncDriver:
             with storage.emptied(place):
                 self._create(record, seed, holder.result())
                 network.clear_aside(record.id)
-            if settings:
-                write(place.settings, settings)
+            if known:
+                write(place.known, known)
 
     def start(self, record: Record) -> None:
         """Start the machine, as it was on its disk."""

@@ -398,7 +398,10 @@ def _connect(end: str, bridge: Bridge, *, pid: int, device: str, ip: str) -> Non
         lines.append(f"addr add {ip6}/{ipaddress.IPv6Network(network.subnet6).prefixlen} dev {device} nodad")
     if bridge.network is None:
         lines.append(f"route add default via {bridge.gateway}")
-    run("nsenter", f"--net=/proc/{pid}/ns/net", "ip", "-batch", "-", input="\n".join(lines))
+    # A namespace begins as its host is: if that forwards, Docker drops nothing that is forwarded. The host does so from
+    # its second machine on, and all machines are to be alike.
+    forward = "echo 1 >/proc/sys/net/ipv4/ip_forward; exec ip -batch -"
+    run("nsenter", f"--net=/proc/{pid}/ns/net", "sh", "-c", forward, input="\n".join(lines))
 
 
 def unplug(id_: Id) -> None:

@@ -89,14 +89,14 @@ class Place:
         return self.state / "noted.json"
 
     @property
-    def settings(self) -> Path:
-        """What it was noted with, and boots with: its next note need not look again."""
-        return self.state / "settings.json"
+    def known(self) -> Path:
+        """What it was noted with, and boots into: its next note need not look again."""
+        return self.state / "known.json"
 
     @property
-    def unsettled(self) -> Path:
-        """Is there when a setting was found to be another than was noted."""
-        return self.state / "unsettled"
+    def unlike(self) -> Path:
+        """Is there when something of that was found to be another than was noted."""
+        return self.state / "unlike"
 
     @property
     def disk(self) -> Path:

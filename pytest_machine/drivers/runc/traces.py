@@ -59,26 +59,27 @@ _LIMITS = ("memory.limit_in_bytes", "pids.max", "cpu.cfs_quota_us", "cpu.shares"
 _NEW_GROUP = frozenset(("9223372036854771712", "max", "-1", "1024", "THAWED", "max 100000", "100", "0"))
 
 
-def take(place: Place, pid: int, *, settings: Facts | None = None) -> Facts:
-    """Return the facts of a running machine; its `settings` are read unless it is known that they are these."""
-    programs = _PROGRAMS if settings else (*_PROGRAMS, _settings)
-    found = dict(settings or {})
-    with ThreadPoolExecutor(len(programs)) as pool:
-        running = [pool.submit(lambda read: dict(read(pid)), read) for read in programs]
+def take(place: Place, pid: int, *, known: Facts | None = None) -> Facts:
+    """Return the facts of a running machine; `known` are those `lasting` ones of an earlier boot, if it is like that.
+
+    Unless the machine has other interfaces now, they are not read: that takes more time than all else.
+    """
+    found: Facts = {}
+    with ThreadPoolExecutor(len(_PROGRAMS)) as pool:
+        cards = dict(wiring.cards(pid))
+        alike = known and {f"link {key.partition(' ')[2]}" for key in cards} == _links(known)
+        running = [] if alike else [pool.submit(lambda read: dict(read(pid)), read) for read in _PROGRAMS]
         # Not in threads of their own, because they would only take turns, and hold up those that wait for programs.
         for read in _READERS:
             found.update(read(pid))
         found.update(_files(storage.attach(place)))
         for each in running:
             found.update(each.result())
-    if settings and {key for key in found if key.startswith("link ")} != _links_of(settings):
-        return take(place, pid)  # it is on other networks than it was
-    return found
+    return found | cards | (known or {} if alike else {})
 
 
-def _links_of(settings: Facts) -> set[str]:
-    parts = (key.split("/") for key in settings if key.startswith("setting net/ipv4/conf/"))
-    return {f"link {each[3]}" for each in parts} - {"link all", "link default"}
+def _links(facts: Facts) -> set[str]:
+    return {key for key in facts if key.startswith("link ")}
 
 
 def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
@@ -86,9 +87,13 @@ def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str
     return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
 
 
-def settings(facts: Facts) -> Facts:
-    """Return those of the facts that each boot brings about alike, and that take as long to read as all others."""
-    return {key: value for key, value in facts.items() if key.startswith(("setting ", "ipc "))}
+def lasting(facts: Facts) -> Facts:
+    """Return those of the facts that each boot of a machine brings about alike."""
+    return {key: value for key, value in facts.items() if not key.startswith(_OF_A_BOOT)}
+
+
+# What differs from one boot to the next.
+_OF_A_BOOT = ("file ", "process ", "mount ", "group ", "card ")
 
 
 def is_touched(before: Mapping[str, str], place: Place, pid: int) -> bool:
@@ -257,4 +262,4 @@ def _settings(pid: int) -> Iterator[tuple[str, str]]:
 
 _READERS = (_memory_files, _processes, _mounts, _groups)
 # What programs of this host are asked.
-_PROGRAMS = (wiring.rules, wiring.links)
+_PROGRAMS = (wiring.rules, wiring.links, _settings)

@@ -7,7 +7,8 @@ milliseconds, and a reset has fifty.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from . import kernel
@@ -51,9 +52,7 @@ def rules(pid: int) -> Iterator[tuple[str, str]]:
     """Every firewall rule and policy, by both of iptables' ways; counters are not rules."""
     inside = ("nsenter", f"--net=/proc/{pid}/ns/net")
     ruleset = json.loads(run(*inside, "nft", "--json", "--stateless", "list", "ruleset", check=False) or "{}")
-    for number, item in enumerate(ruleset.get("nftables", ())):
-        if "metainfo" not in item:
-            yield f"rule {number}", json.dumps(_without_handles(item), sort_keys=True)
+    yield from listed(ruleset.get("nftables", ()))
     for family in ("ip", "ip6"):
         if "".join(kernel.open_lines(f"/proc/{pid}/net/{family}_tables_names")):
             saved = run(*inside, f"{family}tables-legacy-save", check=False).splitlines()
@@ -63,6 +62,21 @@ def rules(pid: int) -> Iterator[tuple[str, str]]:
                     yield f"rule legacy {family} {number}", line.partition(" [")[0] if line.startswith(":") else line
 
 
+def listed(items: Iterable[Mapping[str, dict[str, object]]]) -> Iterator[tuple[str, str]]:
+    """Return the facts in what nft lists: each by its place in its chain, because chains are made in no order."""
+    numbers: Counter[str] = Counter()
+    for item in items:
+        for kind, value in item.items():
+            if kind != "metainfo":
+                place = " ".join(str(value[key]) for key in ("family", "table", "chain", "name") if key in value)
+                kind_ = "" if kind == "rule" else f"{kind} "
+                yield (
+                    f"rule {kind_}{place} {numbers[kind_ + place]}",
+                    json.dumps(_without_handles(item), sort_keys=True),
+                )
+                numbers[kind_ + place] += 1
+
+
 def _without_handles(value: object) -> object:
     """Return a part of nft's JSON without the numbers that differ each time it is made."""
     if isinstance(value, dict):
@@ -70,6 +84,13 @@ def _without_handles(value: object) -> object:
     if isinstance(value, list):
         return [_without_handles(each) for each in value]
     return value
+
+
+def cards(pid: int) -> Iterator[tuple[str, str]]:
+    """Every interface, with the address of its card."""
+    for line in kernel.open_lines(f"/proc/{pid}/net/dev")[2:]:
+        name = line.partition(":")[0].strip()
+        yield f"card {name}", "".join(kernel.open_lines(f"/proc/{pid}/root/sys/class/net/{name}/address"))
 
 
 def links(pid: int) -> Iterator[tuple[str, str]]:
@@ -143,7 +164,7 @@ def _routes(family: str, routes: list[dict[str, object]]) -> Iterator[tuple[str,
 def _link(link: dict[str, object]) -> str:
     flags = frozenset(map(str, link["flags"])) - _OWN_FLAGS  # type: ignore[call-overload]  # ip's JSON
     keys: tuple[str, ...] = _LINK
-    if link["ifname"] == "docker0":  # it goes down with its last container
-        flags, keys = flags - {"UP"}, tuple(key for key in keys if key not in ("master", "qdisc"))
+    if link["ifname"] == "docker0":  # it goes down with its last container; and its card is another at each boot
+        flags, keys = flags - {"UP"}, tuple(key for key in keys if key not in ("address", "master", "qdisc"))
     addresses = sorted(f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"] if a["scope"] != "link")  # type: ignore[attr-defined]
     return f"{[link.get(key) for key in keys]} {sorted(flags)} {addresses}"
