@@ -376,13 +376,16 @@ def plug(lease: Lease, bridge: Bridge, pid: int) -> None:
     """Give the network namespace of `pid` its interface on the bridge, with address and default route."""
     with locked("ledger"):
         _raise_bridge(bridge)
-    _connect(link(lease.id, 0), bridge, pid=pid, device="eth0", ip=lease.ip)
+    # A namespace begins as its host is: if that forwards, Docker drops nothing that is forwarded. The host does so from
+    # its second machine on, and all machines are to be alike.
+    forward = "echo 1 >/proc/sys/net/ipv4/ip_forward"
+    _connect(link(lease.id, 0), bridge, pid=pid, device="eth0", ip=lease.ip, first=forward)
     if lease.apart:
         # For kernels without nftables for bridges: apart at least from others that are so.
         run("ip", "link", "set", link(lease.id, 0), "type", "bridge_slave", "isolated", "on")
 
 
-def _connect(end: str, bridge: Bridge, *, pid: int, device: str, ip: str) -> None:
+def _connect(end: str, bridge: Bridge, *, pid: int, device: str, ip: str, first: str = "true") -> None:
     network = bridge.of_lab
     mtu = f"mtu {network.mtu} " if network and network.mtu else ""
     run(
@@ -398,10 +401,8 @@ def _connect(end: str, bridge: Bridge, *, pid: int, device: str, ip: str) -> Non
         lines.append(f"addr add {ip6}/{ipaddress.IPv6Network(network.subnet6).prefixlen} dev {device} nodad")
     if bridge.network is None:
         lines.append(f"route add default via {bridge.gateway}")
-    # A namespace begins as its host is: if that forwards, Docker drops nothing that is forwarded. The host does so from
-    # its second machine on, and all machines are to be alike.
-    forward = "echo 1 >/proc/sys/net/ipv4/ip_forward; exec ip -batch -"
-    run("nsenter", f"--net=/proc/{pid}/ns/net", "sh", "-c", forward, input="\n".join(lines))
+    inside = ("nsenter", f"--net=/proc/{pid}/ns/net", "sh", "-c")
+    run(*inside, f"{first}; exec ip -batch -", input="\n".join(lines))
 
 
 def unplug(id_: Id) -> None:
