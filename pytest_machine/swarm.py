@@ -366,12 +366,27 @@ def _told(machines: Sequence[Machine]) -> dict[Id, Mapping[str, Any]]:
 
     def told(machine: Machine) -> Mapping[str, Any]:
         try:
-            found: Mapping[str, Any] = _get(machine, "/info", timeout=_ANSWER)["Swarm"]
+            with Api(machine.address, certs=machine.record.directory, timeout=_ANSWER) as api:
+                if not _may_be_in(api):
+                    return {"LocalNodeState": "inactive"}
+                found: Mapping[str, Any] = api.get("/info")["Swarm"]
         except TROUBLE as error:
             raise _refused(machine, "tell whether it is in a Swarm", error) from error
         return found
 
     return {machine.id: each for machine, each in zip(machines, _each(machines, told), strict=True)}
+
+
+def _may_be_in(api: Api) -> bool:
+    """Whether an engine may be in a Swarm: not, by its own advice what to do about it.
+
+    Asked first, because ``/info`` has it run three programs before it answers.
+    """
+    try:
+        api.get("/swarm")
+    except ValueError as error:
+        return "docker swarm init" not in str(error)
+    return True
 
 
 def _node(said: Mapping[str, Any], known: Mapping[str, str]) -> Node:
