@@ -227,6 +227,8 @@ def _remove(paths: Iterable[Path], *how: str) -> None:
 
 def forget(place: Place) -> None:
     """Remove the tag: nothing of the machine is left."""
+    if left := _entries(place):  # written since; without the tag nobody would find it
+        _remove(left)
     place.tag.unlink(missing_ok=True)
     if place.state.exists():
         place.state.rmdir()
