@@ -171,7 +171,7 @@ class RuncDriver:
         try:
             before = read(place.noted)
             found = traces.differences(before, traces.take(place, self._running(record)))
-        except OSError as error:  # a path too long to look at, for one
+        except (OSError, ValueError) as error:  # a path too long to look at, for one, or a note that is damaged
             return [f"what cannot be compared: {error}"]
         if traces.lasting(dict.fromkeys(found, "")):
             place.unlike.touch()
@@ -184,7 +184,7 @@ class RuncDriver:
         place = Place(record.id)
         try:
             return traces.is_touched(read(place.noted), place, self._running(record))
-        except OSError:
+        except (OSError, ValueError):
             return True
 
     def lay_again(self, record: Record, seed: Seed) -> None:

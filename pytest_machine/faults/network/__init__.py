@@ -97,7 +97,7 @@ class NetworkFault(Told):
 
 
 def enforce(field: Field, hosts: Sequence[Host]) -> None:
-    """Put exactly those network faults in force at hosts that are active."""
+    """Put exactly the active network faults in force at these hosts."""
     machines = list(field.hosts)
     active = [fault for fault in field.active if isinstance(fault, NetworkFault)]
     effects = [effect for fault in active for effect in fault.effects(machines)]
