@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
+import pytest
 from filelock import FileLock
 
 from pytest_machine import images
@@ -182,7 +183,8 @@ def _apt(suite: str, plain: Path, directory: Path) -> list[str]:
     host = build.Host.ask()
     for name in ("lists/partial", "archives/partial", "parts"):
         (directory / name).mkdir(parents=True)
-    mirror = host.mirror or "http://deb.debian.org/debian"
+    if not (mirror := host.mirror):
+        pytest.skip("this host's apt names no mirror to take packages from")
     lines = [f"deb {mirror} {suite} main"]
     if suite != "sid":
         lines += [f"deb {mirror} {suite}-updates main"]
