@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -173,7 +174,7 @@ class TestWhatMayGo:
     def test_a_run_whose_store_is_gone(self, make: Make) -> None:
         run = dead_run()
         make(store=run.store, run=run.id, noted=False)
-        subprocess_free_rmtree(run.directory)
+        shutil.rmtree(run.directory)
         assert only(prune(registry(), by_hand=False)).why == f"its run '{run.id}' has ended, and its store is gone"
         assert not WORLD
 
@@ -279,12 +280,6 @@ class TestWhatMayGo:
         assert only(prune(registry(), destroy=False)).doomed
         assert WORLD
         Run.begin(run.id).end()  # and it has ended nothing: the run can still be joined
-
-
-def subprocess_free_rmtree(path: Path) -> None:
-    import shutil
-
-    shutil.rmtree(path)
 
 
 class TestNetworks:
