@@ -7,18 +7,15 @@ import functools
 import json
 import os
 import re
-import socket
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from . import birth, certs, cleaning, engine
+from . import birth, certs, cleaning, engine, service
 from .capture import LIMIT, OWN, Capture, Captures
 from .driver import (
     CAPABILITIES,
@@ -40,6 +37,7 @@ from .model import Address, Id, Network, Record, Result, Seen, Spec, State, name
 from .options import configure
 from .plugins import Registry, another
 from .provisioner import COPYING_HERE, Tell
+from .service import HostPort
 from .ssh import SshConnection
 from .store import Store, write
 from .waiting import NotYet, wait
@@ -69,17 +67,6 @@ _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy
 
 def _quiet(_: str) -> None:
     pass
-
-
-@dataclass(frozen=True, slots=True)
-class HostPort:
-    """Where a container's published port is reached from here."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,27 +393,23 @@ class Machine:
         the machine that must accept; `log` a regular expression that `container`'s log must show. With `container`,
         `http` and `port` speak of its ports, wherever they are published.
         """
-        pattern = _pattern(log, container)
+        pattern = service.pattern(log, container)
         if (http, port, log) == (None, None, None):
             raise UsageError("Nothing was said to wait for.", hint="machine.wait_for(port=80)")
         if http is not None:
-            wait(lambda: _answers(self._located(http, container)), f"'{http}' on '{self.name}'", timeout=timeout)
+            wait(lambda: service.answers(self._located(http, container)), f"'{http}' on '{self.name}'", timeout=timeout)
         if port is not None:
             wait(lambda: self._listens(port, container), f"Port {port} of '{self.name}'", timeout=timeout)
         if pattern is not None:
             what = f"'{log}' in the log of '{getattr(container, 'name', container)}'"
-            wait(lambda: _shows(self._log(container), pattern), what, timeout=timeout, every=0.1)
+            wait(lambda: service.shows(self._log(container), pattern), what, timeout=timeout, every=0.1)
 
     def _place(self, port: int, container: str | Any) -> HostPort:
         return self._reached(port) if container is None else self.port(container, port)
 
     def _listens(self, port: int, container: str | Any) -> None:
         place = self._place(port, container)
-        if self.address.inner:
-            # What is forwarded accepts whether somebody listens in the machine or not; who hangs up at once is nobody.
-            _answered(place)
-        else:
-            _accepts(place)
+        (service.keeps if self.address.inner else service.accepts)(place)
 
     def _located(self, http: str, container: str | Any) -> str:
         match = re.fullmatch(r":(\d+)(/.*)?", http)
@@ -769,51 +752,3 @@ def _booted(connection: SshConnection, before: str) -> None:
 def _marks(boot: str) -> tuple[str, str]:
     boot_id, _, stat = boot.partition("\n")
     return boot_id, stat.rpartition(")")[2].split()[19]
-
-
-def _pattern(log: str | None, container: str | Any) -> re.Pattern[str] | None:
-    if log is None:
-        return None
-    if container is None:
-        raise UsageError(
-            f"'{log}' can only be waited for in a container's log, and no container was named.",
-            hint=f"machine.wait_for(log={log!r}, container='web')",
-        )
-    try:
-        return re.compile(log, re.MULTILINE)
-    except re.error as error:
-        raise UsageError(
-            f"'{log}' is no regular expression.",
-            facts={"reason": error},
-            hint=f"machine.wait_for(log=re.escape({log!r}), ...) waits for the very text",
-        ) from error
-
-
-def _answers(url: str) -> None:
-    # Never through the environment's proxy, which cannot see the machine.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(url, timeout=5):
-            pass
-    except urllib.error.HTTPError as error:
-        # It is the answer too, with a connection that wants to be closed.
-        error.close()
-        raise NotYet(f"HTTP {error.code} {error.reason}") from error
-
-
-def _accepts(place: HostPort) -> None:
-    with socket.create_connection((place.host, place.port), timeout=5):
-        pass
-
-
-def _answered(place: HostPort) -> None:
-    with socket.create_connection((place.host, place.port), timeout=5) as connection:
-        connection.settimeout(1)
-        with contextlib.suppress(TimeoutError):
-            if not connection.recv(1):
-                raise NotYet("nobody listens there")
-
-
-def _shows(log: str, pattern: re.Pattern[str]) -> None:
-    if not pattern.search(log):
-        raise NotYet(f"its last line is {log.splitlines()[-1]!r}" if log else "it is empty")
