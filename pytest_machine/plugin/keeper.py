@@ -105,6 +105,7 @@ class Keeper:
         self.kept: list[Kept] = []
         """What stays of this run, once it has finished."""
         self._restore: Callable[[], None] = lambda: None
+        self._tidied = False
         self._terminated = False
         self._ending = False
         self._controls = False
@@ -300,10 +301,10 @@ class Keeper:
     def _begin(self) -> Run:
         from pytest_machine import reaper
 
-        first = self._run is None
         run = self._join()
         reaper.watch(run, registry=self.choice.registry)
-        if first:
+        if not self._tidied:  # not the same as having joined: whoever notes something has done that before
+            self._tidied = True
             self.turns.clear_shelf()
         return run
 
