@@ -5,6 +5,7 @@ Nothing here imports docker or cryptography, so that ``--help`` answers at once;
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -77,8 +78,10 @@ class Program(click.Group):
         try:
             return super().main(*args, **extra)
         except OSError as error:  # of what no command is asked for: help that goes to a full disk
-            click.echo(error.strerror or str(error), err=True)
-            sys.exit(1)
+            code = _unwritten(error)
+        except SystemExit as ended:
+            code = ended.code
+        sys.exit(_written(code))
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -160,6 +163,26 @@ def _fill_streams() -> None:
     sys.stdin = sys.stdin or Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115
     sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+
+
+def _written(code: Any) -> Any:
+    """Write out what is left to be shown; return the exit code, which is 1 where that alone goes wrong."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            # The interpreter would try again at its end, and exit with 120.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            code = code or _unwritten(error)
+    return code
+
+
+def _unwritten(error: OSError) -> int:
+    """Say why nothing more can be shown, where that can be; return the exit code."""
+    if not isinstance(error, BrokenPipeError):  # whoever reads no further wants to hear nothing
+        with contextlib.suppress(OSError):
+            click.echo(error.strerror or str(error), err=True)
+    return 1
 
 
 def _read_debug(ctx: click.Context) -> None:

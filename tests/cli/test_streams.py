@@ -15,6 +15,12 @@ from .conftest import Program
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="a shell of Unix's closes them")
 
 
+@pytest.fixture(params=["", "1"], ids=["buffered", "unbuffered"], autouse=True)
+def buffering(request: pytest.FixtureRequest, program: Program) -> None:
+    """Have the program keep what it shows until it is flushed, as is usual, or not, as it is in many containers."""
+    program.environ["PYTHONUNBUFFERED"] = request.param  # empty: as if it was not set
+
+
 def shell(program: Program, script: str, *argv: str) -> tuple[int, str, str]:
     """Run the program where the script says ``"$@"``."""
     done = subprocess.run(
@@ -48,8 +54,14 @@ def test_whoever_reads_the_first_lines_of_create_leaves_no_half_machine(program:
 @pytest.mark.parametrize("argv", [["create", "-d", "fake", "web"], ["ls"], ["--help"], ["version"]])
 def test_a_full_disk_is_told(program: Program, argv: list[str]) -> None:
     code, _, error = shell(program, '"$@" >/dev/full', *argv)
-    assert (code, "No space left on device" in error) == (1, True)
+    assert (code, error) == (1, "No space left on device\n")
     assert program.left == set()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+@pytest.mark.parametrize("argv", [["nix"], ["status", "nix"]])
+def test_where_no_error_can_be_told_the_exit_code_does(program: Program, argv: list[str]) -> None:
+    assert shell(program, '"$@" 2>/dev/full', *argv) == (1, "", "")
 
 
 def test_without_any_stream(program: Program) -> None:
