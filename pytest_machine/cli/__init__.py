@@ -75,6 +75,7 @@ class Program(click.Group):
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the program; streams that its caller has closed are there, and empty."""
         _fill_streams()
+        code: Any
         try:
             return super().main(*args, **extra)
         except OSError as error:  # of what no command is asked for: help that goes to a full disk

@@ -26,19 +26,6 @@ if TYPE_CHECKING:
     from .progress import Progress
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9\-.]*")
-# Flag of dockerd that may be given again and again → what its file calls the list, or the table, of the values.
-_LISTS = {
-    "authorization-plugin": "authorization-plugins",
-    "dns": "dns",
-    "dns-opt": "dns-opts",
-    "dns-search": "dns-search",
-    "exec-opt": "exec-opts",
-    "insecure-registry": "insecure-registries",
-    "label": "labels",
-    "registry-mirror": "registry-mirrors",
-    "storage-opt": "storage-opts",
-}
-_TABLES = {"log-opt": "log-opts"}
 _TIMEOUT = 1800.0
 """Seconds: a slow mirror may need a quarter of an hour to bring Docker to a machine that came without."""
 _NO_SWARM = (
@@ -349,53 +336,18 @@ def _swarm(given: Mapping[str, Any]) -> dict[str, object]:
 def _engine(given: Mapping[str, Any]) -> Engine:
     from pytest_machine.model import Engine
 
-    options = _options(given["engine_opt"])
+    from .dockerd import flags, pairs
+
+    found = flags(given["engine_opt"])
     if given["engine_storage_driver"]:
-        options["storage-driver"] = given["engine_storage_driver"]
+        found.options["storage-driver"] = given["engine_storage_driver"]
     return Engine(
-        registry_mirror=given["engine_registry_mirror"],
-        insecure_registries=given["engine_insecure_registry"],
-        options=options,
-        env=_pairs(given["engine_env"], "--engine-env"),
-        labels=_pairs(given["engine_label"], "--engine-label"),
+        registry_mirror=(*given["engine_registry_mirror"], *found.registry_mirror),
+        insecure_registries=(*given["engine_insecure_registry"], *found.insecure_registries),
+        options=found.options,
+        env=pairs(given["engine_env"], "--engine-env NAME=VALUE"),
+        labels={**pairs(given["engine_label"], "--engine-label NAME=VALUE"), **found.labels},
     )
-
-
-def _options(texts: tuple[str, ...]) -> dict[str, object]:
-    """Return flags of dockerd as its file has them, where each has a type and lists have another name."""
-    found: dict[str, object] = {}
-    for text in texts:
-        flag, given, value = text.lstrip("-").partition("=")
-        if not flag:
-            raise Failed(
-                "Error setting machine configuration from flags provided: "
-                f"'{text}' is no option: --engine-opt FLAG=VALUE"
-            )
-        if flag in _LISTS:
-            kept = found.setdefault(_LISTS[flag], [])
-            assert isinstance(kept, list)
-            kept.append(value)
-        elif flag in _TABLES:
-            table = found.setdefault(_TABLES[flag], {})
-            assert isinstance(table, dict)
-            table.update(_pairs((value,), f"--engine-opt {flag}="))
-        elif not given or value in ("true", "false"):
-            found[flag] = value != "false"
-        else:
-            found[flag] = int(value) if value.isdecimal() else value
-    return found
-
-
-def _pairs(texts: tuple[str, ...], flag: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for text in texts:
-        name, given, value = text.partition("=")
-        if not name or not given:
-            raise Failed(
-                f"Error setting machine configuration from flags provided: '{text}' is no pair: {flag} NAME=VALUE"
-            )
-        found[name] = value
-    return found
 
 
 def _make(ctx: click.Context, session: Session, spec: Spec) -> Record:

@@ -308,6 +308,26 @@ def test_several_mirrors_in_one_variable(program: Program) -> None:
     assert program.store.load("web").engine == {"options": {"registry-mirrors": mirrors.split(",")}, "env": []}
 
 
+def test_what_has_flags_of_its_own_may_be_given_as_dockers(program: Program) -> None:
+    flags = ["label=tier=front", "registry-mirror=https://b.example", "insecure-registry=r.example"]
+    argv = [
+        "--engine-label",
+        "zone=a",
+        "--engine-registry-mirror=https://a.example",
+        "--engine-opt=default-ulimit=core=0",
+    ]
+    said = program.here("create", "-d", "fake", *argv, *(f"--engine-opt={flag}" for flag in flags), "web")
+    assert said.code == 0, said.err
+    assert program.store.load("web").engine["options"] == {
+        "labels": ["zone=a", "tier=front"],
+        "registry-mirrors": ["https://a.example", "https://b.example"],
+        "insecure-registries": ["r.example"],
+        "default-ulimits": {"core": {"Name": "core", "Hard": 0, "Soft": 0}},
+    }
+    said = program.here("create", "-d", "fake", "--engine-opt", "host=tcp://0.0.0.0:1", "db")
+    assert (said.code, "The engine cannot have 'hosts'" in said.err) == (1, True)
+
+
 def test_an_option_of_docker_has_a_name(program: Program) -> None:
     said = program.here("create", "-d", "fake", "--engine-opt", "=3", "web")
     assert (said.code, "'=3' is no option: --engine-opt FLAG=VALUE" in said.err) == (1, True)
