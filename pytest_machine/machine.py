@@ -244,16 +244,29 @@ class Machine:
             return self._connection
 
     def run(
-        self, *argv: str, check: bool = True, timeout: float | None = None, input: str | bytes | None = None
+        self,
+        *argv: str | os.PathLike[str],
+        check: bool = True,
+        timeout: float | None = None,
+        input: str | bytes | bytearray | memoryview | None = None,
     ) -> Result:
-        """Run a command in the machine, as its login user; see `pytest_machine.connection.Connection.run`."""
+        """Run a command in the machine, as its login user; see `pytest_machine.connection.Connection.run`.
+
+        Its words are texts or paths, its input text or bytes; raises `UsageError` for anything else.
+        """
         return self.connection.run(*argv, check=check, timeout=timeout, input=input)
 
-    def put(self, source: Path | bytes, target: str, *, mode: int = 0o644) -> None:
-        """Write bytes, a local file or a local directory to `target` in the machine."""
+    def put(
+        self,
+        source: str | os.PathLike[str] | bytes | bytearray | memoryview,
+        target: str | os.PathLike[str],
+        *,
+        mode: int = 0o644,
+    ) -> None:
+        """Write bytes, a local file or a local directory to `target` in the machine; a text is a local path."""
         self.connection.put(source, target, mode=mode)
 
-    def get(self, source: str, target: Path) -> None:
+    def get(self, source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
         """Bring a file or directory of the machine home."""
         self.connection.get(source, target)
 

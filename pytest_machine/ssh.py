@@ -11,6 +11,7 @@ returned 255: that is also what `ssh` returns when it fails, and the two must no
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -29,7 +30,8 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from .errors import CommandFailed, ConnectFailed, MachineError, WaitTimeout
+from .connection import content, path_here, path_there, words
+from .errors import CommandFailed, ConnectFailed, MachineError, UsageError, WaitTimeout
 from .login import CONNECT_TIMEOUT, Login, host, quote
 from .model import Address, Result
 from .store import write
@@ -145,14 +147,19 @@ class SshConnection:
         return ["ssh", *first, *self.argv[1:]]
 
     def run(
-        self, *argv: str, check: bool = True, timeout: float | None = None, input: str | bytes | None = None
+        self,
+        *argv: str | os.PathLike[str],
+        check: bool = True,
+        timeout: float | None = None,
+        input: str | bytes | bytearray | memoryview | None = None,
     ) -> Result:
         """Run a command; see `pytest_machine.connection.Connection.run`.
 
         The words of `argv` arrive as they are: no shell sees them. Past `timeout` the command may go on in the machine.
+        Raises `UsageError` for what is no word or no input, and for more words than a command can have.
         """
-        content = input.encode() if isinstance(input, str) else input or b""
-        return self._call(argv, shown=argv, stdin=content, timeout=timeout, check=check)
+        said = words(argv)
+        return self._call(said, shown=said, stdin=content(input), timeout=timeout, check=check)
 
     def start(self, *argv: str) -> subprocess.Popen[bytes]:
         """Start a command that goes on, and return ssh's process with its three pipes, which the caller ends.
@@ -174,39 +181,54 @@ class SshConnection:
         except FileNotFoundError as error:
             raise _no_ssh() from error
 
-    def put(self, source: Path | bytes, target: str, *, mode: int = 0o644) -> None:
+    def put(
+        self,
+        source: str | os.PathLike[str] | bytes | bytearray | memoryview,
+        target: str | os.PathLike[str],
+        *,
+        mode: int = 0o644,
+    ) -> None:
         """Write a file, whole or not at all, or the content of a directory into the directory `target`.
 
-        All of it belongs to the user that logs in; a directory's files keep their modes and links.
+        All of it belongs to the user that logs in; a directory's files keep their modes and links. Raises `UsageError`
+        for what is no path, and where there is nothing at `source`.
         """
-        where, shown = _path(target), ("put", target)
-        if isinstance(source, Path) and source.is_dir():
+        where, shown = _path(path_there(target)), ("put", path_there(target))
+        argv = ("sh", "-c", _PUT_FILE, "sh", where, secrets.token_hex(4), f"{mode:o}")
+        if isinstance(source, bytes | bytearray | memoryview):
+            self._call(argv, shown=shown, stdin=content(source))
+            return
+        local = path_here(source)
+        if _is_directory(local):
             with tempfile.TemporaryFile() as packed:
-                _pack(source, packed)
+                _pack(local, packed)
                 packed.seek(0)
                 self._call(("sh", "-c", _PUT_DIRECTORY, "sh", where), shown=shown, stdin=packed)
             return
-        argv = ("sh", "-c", _PUT_FILE, "sh", where, secrets.token_hex(4), f"{mode:o}")
-        if isinstance(source, bytes):
-            self._call(argv, shown=shown, stdin=source)
-        else:
-            with source.open("rb") as content:
-                self._call(argv, shown=shown, stdin=content)
+        with local.open("rb") as file:
+            self._call(argv, shown=shown, stdin=file)
 
-    def get(self, source: str, target: Path) -> None:
+    def get(self, source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
         """Bring a file home, whole or not at all (into `target` where that is a directory), or a directory's content.
 
-        What a machine packs is not trusted: links that lead out of `target` and devices are left out.
+        What a machine packs is not trusted: links that lead out of `target` and devices are left out. Raises
+        `UsageError` for what is no path, and for a file that has no directory to go to.
         """
+        path, home = path_there(source), path_here(target)
         with tempfile.TemporaryFile() as packed:
-            self._call(("sh", "-c", _GET, "sh", _path(source)), shown=("get", source), stdout=packed)
+            self._call(("sh", "-c", _GET, "sh", _path(path)), shown=("get", path), stdout=packed)
             packed.seek(0)
             if packed.read(1) == b"d":
-                target.mkdir(parents=True, exist_ok=True)
+                home.mkdir(parents=True, exist_ok=True)
                 with tarfile.open(fileobj=packed, mode="r|") as archive:
-                    _unpack(archive, target)
+                    _unpack(archive, home)
                 return
-            file = target / PurePosixPath(source).name if target.is_dir() else target
+            file = home / PurePosixPath(path).name if home.is_dir() else home
+            if not file.parent.is_dir():
+                raise UsageError(
+                    f"'{path}' cannot be brought home: there is no directory '{file.parent}'.",
+                    hint=f"mkdir -p {shlex.quote(str(file.parent))}",
+                )
             temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
             try:
                 with temporary.open("xb") as out:
@@ -306,6 +328,10 @@ class SshConnection:
                 ) from None
             except FileNotFoundError as error:
                 raise _no_ssh() from error
+            except OSError as error:
+                if error.errno == errno.E2BIG:
+                    raise _too_long(shown) from error
+                raise
             result = Result(shown, done.returncode, _text(done.stdout), _text(done.stderr))
         lost = result.returncode == LOST and not result.stderr.endswith(mark)
         result = replace(result, stderr=_NOISE.sub("", result.stderr.removesuffix(mark)))
@@ -355,6 +381,28 @@ class SshConnection:
 def _no_ssh() -> MachineError:
     # Not a ConnectFailed: waiting does not help.
     return MachineError("The program 'ssh' is not on the PATH.", hint="apt-get install openssh-client")
+
+
+def _too_long(shown: Sequence[str]) -> UsageError:
+    # For our kernel the whole command is one word, and Linux's have 128 KiB at most (execve(2), MAX_ARG_STRLEN). Not an
+    # OSError: waiting does not help.
+    return UsageError(
+        f"The command '{shown[0]}' has more words than can be given.",
+        facts={"command": f"{shlex.join(shown[:5])[:100]} …", "bytes": len(os.fsencode(shlex.join(shown)))},
+        hint="give what is long by input=, or as a file: machine.put(content, '/tmp/content')",
+    )
+
+
+def _is_directory(source: Path) -> bool:
+    """Whether what is to be put is a directory; raises `UsageError` where there is nothing."""
+    try:
+        return stat.S_ISDIR(source.stat().st_mode)
+    except OSError as error:
+        raise UsageError(
+            f"There is nothing to put at '{str(source)[:200]}' on this computer.",
+            facts={"reason": error.strerror or error},
+            hint="text is given as bytes: machine.put('text'.encode(), ...)",
+        ) from error
 
 
 def _hang_up(process: subprocess.Popen[bytes]) -> None:

@@ -16,12 +16,13 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 import pytest
 
 from pytest_machine import ssh
-from pytest_machine.errors import CommandFailed, ConnectFailed, MachineError, WaitTimeout
+from pytest_machine.errors import CommandFailed, ConnectFailed, MachineError, UsageError, WaitTimeout
 from pytest_machine.model import Address
 from pytest_machine.ssh import SshConnection, new_key, pin, pin_known
 from pytest_machine.store import write
@@ -176,8 +177,92 @@ def test_input_goes_in_whole(connection: SshConnection) -> None:
     assert connection.run("cat", input="é→\r\n").stdout == "é→\r\n"
     assert connection.run("cat").stdout == ""
     assert connection.run("printf", "\\377").stdout == "�"
+    for given in (bytearray(b"given"), memoryview(b"given")):
+        assert connection.run("cat", input=given).stdout == "given"
     # A command that does not read what it is given.
     assert connection.run("true", input=content).returncode == 0
+
+
+@needs_sshd
+def test_paths_are_words(connection: SshConnection, tmp_path: Path) -> None:
+    result = connection.run("echo", PurePosixPath("/srv"), PureWindowsPath("/srv/sub"))
+    assert result.stdout == "/srv /srv/sub\n"
+    assert result.argv == ("echo", "/srv", "/srv/sub")
+    connection.put(bytearray(b"given"), tmp_path / "there")
+    connection.get(tmp_path / "there", str(tmp_path / "home"))
+    connection.put(str(tmp_path / "home"), PurePosixPath(tmp_path / "again"))
+    assert (tmp_path / "again").read_bytes() == b"given"
+
+
+@needs_sshd
+def test_more_words_than_a_command_can_have(connection: SshConnection) -> None:
+    """An OSError would be waited for."""
+    with pytest.raises(UsageError, match="has more words than can be given") as refused:
+        connection.run("true", *["word"] * 50_000)
+    assert refused.value.facts["bytes"] == 250_004
+    assert "input=" in refused.value.hint
+    assert len(str(refused.value)) < 500
+
+
+@pytest.fixture
+def unused(tmp_path: Path) -> SshConnection:
+    """A connection that nobody gets as far as making."""
+    return SshConnection(Address(ip="127.0.0.1"), key=tmp_path / "key", known_hosts=tmp_path / "known", control=False)
+
+
+@pytest.mark.parametrize(
+    ("argv", "options", "says"),
+    [
+        ((), {}, "A command has a word at least"),
+        (("echo", 3), {}, 'hint: machine.run("echo", str(3))'),
+        (("echo", None), {}, "type  NoneType"),
+        (("echo", b"bytes"), {}, "type  bytes"),
+        ((["echo", "hello"],), {}, "hint: machine.run(*words)"),
+        (("echo", "a\0b"), {}, "No word of a command can hold a NUL."),
+        # An int is a file descriptor for `subprocess`: it hung.
+        (("cat",), {"input": 3}, 'type   int\nhint: machine.run("cat", input=str(3))'),
+        (("cat",), {"input": Path("file")}, "What a command reads is text or bytes."),
+        (("cat",), {"input": ["a", "b"]}, "type   list"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(
+    unused: SshConnection, argv: tuple[Any, ...], options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        unused.run(*argv, **options)
+    assert says in str(refused.value)
+    assert refused.value.hint
+
+
+def test_what_is_no_path_is_refused(unused: SshConnection, tmp_path: Path) -> None:
+    anything: Any
+    for anything in (3, None, b"/srv", "", "/srv\0"):
+        with pytest.raises(UsageError, match="A path in the machine"):
+            unused.put(b"", anything)
+        with pytest.raises(UsageError, match="A path in the machine"):
+            unused.get(anything, tmp_path)
+    for anything in (3, None, "\0"):
+        with pytest.raises(UsageError, match="A path on this computer"):
+            unused.put(anything, "/srv")
+    with pytest.raises(UsageError, match="A path on this computer"):
+        unused.get("/srv", b"/srv")  # type: ignore[arg-type]  # as the test says
+    # Whoever meant the content of a file.
+    for text in ("listen 80;\n", "x" * 5000):
+        with pytest.raises(UsageError, match="There is nothing to put at") as refused:
+            unused.put(text, "/etc/app.conf")
+        assert refused.value.hint.startswith("text is given as bytes:")
+
+
+@needs_sshd
+def test_a_file_needs_a_directory_to_come_home_to(connection: SshConnection, tmp_path: Path) -> None:
+    connection.put(b"", tmp_path / "there")
+    missing = tmp_path / "missing"
+    with pytest.raises(UsageError) as refused:
+        connection.get(tmp_path / "there", missing / "home")
+    assert str(refused.value) == (
+        f"'{tmp_path}/there' cannot be brought home: there is no directory '{missing}'.\nhint: mkdir -p {missing}"
+    )
+    assert not missing.exists()
 
 
 @needs_sshd
