@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -245,13 +244,9 @@ def _among(found: str, wanted: Sequence[str] | None) -> bool:
 
 
 def _named(name: str, wanted: Sequence[str] | None) -> bool:
-    for pattern in wanted or ():
-        try:
-            if re.search(pattern, name):
-                return True
-        except re.error as error:
-            raise Failed(f"error parsing regexp: {error.msg}: `{pattern}`") from error
-    return wanted is None
+    from .regexp import compiled
+
+    return wanted is None or any(compiled(pattern).search(name) for pattern in wanted)
 
 
 def _labelled(engine: Mapping[str, object], wanted: Sequence[str] | None) -> bool:

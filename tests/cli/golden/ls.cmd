@@ -23,6 +23,8 @@ ls -q --filter name=nobody
 ls --filter name
 ls --filter foo=bar
 ls --filter name=(
+ls --filter name=(?=a)
+ls -q --filter 'name=^b[[:alpha:]]*(?i)E$|9\z'
 ls -f "{{.Name}} {{.Active}} {{.ActiveHost}} {{.ActiveSwarm}} {{.DriverName}} {{.State}} {{.Swarm}}"
 ls --filter driver=fake -f "{{.Name}}: {{.SwarmOptions.Discovery}} {{.EngineOptions.Labels}} {{json .DockerVersion}}"
 ls --filter driver=fake --format "table {{.Name}}\t{{.DockerVersion}}\n{{.URL}}"
