@@ -36,6 +36,24 @@ SWARM: dict[str, object] = {
 """What is noted of a machine that is in no classic Swarm."""
 
 
+ENGINE: dict[str, object] = {
+    "ArbitraryFlags": [],
+    "Dns": None,
+    "GraphDir": "",
+    "Env": [],
+    "Ipv6": False,
+    "InsecureRegistry": [],
+    "Labels": [],
+    "LogLevel": "",
+    "StorageDriver": "",
+    "SelinuxEnabled": False,
+    "TlsVerify": True,
+    "RegistryMirror": [],
+    "InstallURL": _INSTALL_URL,
+}
+"""What is noted of an engine of which nothing was asked."""
+
+
 def config(record: Record) -> dict[str, Any]:
     """Return what Docker Machine would have noted, in its order. Secrets are not in it."""
     swarm = {**SWARM, **record.swarm}
@@ -81,24 +99,15 @@ def _capitalized(name: str) -> str:
 def _engine(record: Record) -> dict[str, object]:
     noted = record.engine.get("options")
     given = dict(noted) if isinstance(noted, dict) else {}
-    labels = given.pop("labels", [])
-    registries = given.pop("insecure-registries", [])
-    mirrors = given.pop("registry-mirrors", [])
-    storage = given.pop("storage-driver", "")
     return {
+        **ENGINE,
+        "InsecureRegistry": given.pop("insecure-registries", []),
+        "Labels": given.pop("labels", []),
+        "StorageDriver": given.pop("storage-driver", ""),
+        "RegistryMirror": given.pop("registry-mirrors", []),
         "ArbitraryFlags": [f"{name}={_flat(value)}" for name, value in given.items()],
-        "Dns": None,
-        "GraphDir": "",
         # Names alone: the values may be secret.
         "Env": record.engine.get("env", []),
-        "Ipv6": False,
-        "InsecureRegistry": registries,
-        "Labels": labels,
-        "LogLevel": "",
-        "StorageDriver": storage,
-        "SelinuxEnabled": False,
-        "TlsVerify": True,
-        "RegistryMirror": mirrors,
         "InstallURL": record.install_url or _INSTALL_URL,
     }
 

@@ -77,7 +77,10 @@ class Row:
     @property
     def fields(self) -> dict[str, object]:
         """What a template can name."""
-        options = self.noted.options if self.noted else {}
+        from .config import ENGINE, SWARM
+        from .template import Struct
+
+        machine = self.noted
         return {
             "Name": self.name,
             "Active": self.active,
@@ -86,9 +89,9 @@ class Row:
             "DriverName": self.driver,
             "State": self.state,
             "URL": self.url,
-            "SwarmOptions": options.get("SwarmOptions"),
+            "SwarmOptions": Struct("*swarm.Options", {**SWARM, **machine.swarm}) if machine else None,
             "Swarm": self.swarm,
-            "EngineOptions": options.get("EngineOptions"),
+            "EngineOptions": Struct("*engine.Options", {**ENGINE, **machine.engine}) if machine else None,
             "Error": self.error,
             "DockerVersion": self.docker,
             "ResponseTime": _duration(self.seconds),

@@ -65,6 +65,11 @@ DATA: dict[str, object] = {
         ('{{block "t" .Name}}[{{.}}]{{end}}', "[web]"),
         ("{{'a'}} {{0x10}} {{1_000}} {{\"\\u00e9\\n\"}}", "97 16 1000 é\n"),
         ("{{.Name | printf `%s-%s` `a`}}", "a-web"),
+        ('{{printf "%x %X %x" "hi" "hé" 255}}', "6869 68C3A9 ff"),
+        ('{{printf "%c%c %U" 104 8364 104}}', "h€ U+0068"),
+        ("{{if eq .Driver.SSHPort 22}}yes{{end}} {{eq .Half 0.5}} {{lt .Half 1}} {{eq 0.5 0.5}}", "yes true true true"),
+        ("{{range .Labels}}{{$x := .}}{{if true}}{{$x}}{{break}}{{end}}{{end}}", "a=1"),
+        ("{{$x := 1}}{{if false}}{{else if true}}{{$x}}{{end}}", "1"),
     ],
 )
 def test_as_go_does(source: str, shown: str) -> None:
@@ -85,13 +90,22 @@ def test_as_go_does(source: str, shown: str) -> None:
         ("{{$x}}", 'undefined variable "$x"'),
         ("{{index .Labels 9}}", "error calling index: index out of range: 9"),
         ("{{lt .Name 1}}", "error calling lt: incompatible types for comparison"),
-        ("{{len}}", "error calling len"),
+        ("{{len}}", "wrong number of args for len: want 1 got 0"),
+        ("{{len 1 2}}", "wrong number of args for len: want 1 got 2"),
+        ("{{printf}}", "wrong number of args for printf: want at least 1 got 0"),
+        ("{{and}}", "wrong number of args for and: want at least 1 got 0"),
+        ("{{eq 1 1.0}}", "error calling eq: incompatible types for comparison"),
+        ("{{lt 1 1.5}}", "error calling lt: incompatible types for comparison"),
+        ("{{nil}}", 'executing "" at <nil>: nil is not a command'),
+        ("{{slice .Name 99}}", "error calling slice: index out of range: 99"),
+        ("{{slice .Name 2 1}}", "error calling slice: invalid slice index: 2 > 1"),
+        ("{{slice .Name `a`}}", "error calling slice: cannot index slice/array with type string"),
         ("{{.Name 1}}", "can't give argument to non-function"),
         ("{{1 | .Name}}", "non executable command in pipeline"),
         ("{{(.Name}}", "unclosed left paren"),
         ('{{template "nix"}}', 'template "nix" not defined'),
         ('{{define "t"}}{{template "t"}}{{end}}{{template "t"}}', "it is nested too deeply"),
-        ("{{break}}", "belong into {{range}}"),
+        ("{{$x = 1}}", "undefined variable: $x"),
         ("{{range .On}}{{end}}", "range can't iterate over true"),
     ],
 )
@@ -99,6 +113,25 @@ def test_what_is_wrong_is_said(source: str, said: str) -> None:
     with pytest.raises(TemplateError, match=r"^template: :1:") as caught:
         render(source, DATA)
     assert said in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("{{$x}}", 'undefined variable "$x"'),
+        ("{{if false}}{{$x}}{{end}}", 'undefined variable "$x"'),
+        ("{{if true}}{{$x := 1}}{{end}}{{$x}}", 'undefined variable "$x"'),
+        ("{{range $x := .Labels}}{{end}}{{$x}}", 'undefined variable "$x"'),
+        ('{{$x := 1}}{{define "t"}}{{$x}}{{end}}', 'undefined variable "$x"'),
+        ("{{break}}", "{{break}} outside {{range}}"),
+        ("{{range .Labels}}{{else}}{{continue}}{{end}}", "{{continue}} outside {{range}}"),
+        ('{{range .Labels}}{{block "t" .}}{{break}}{{end}}{{end}}', "{{break}} outside {{range}}"),
+    ],
+)
+def test_what_is_nowhere_is_said_before_anything_is_shown(source: str, said: str) -> None:
+    with pytest.raises(TemplateUnread) as caught:
+        render(source, DATA)
+    assert caught.value.message == f"template: :1: {said}"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from .errors import TemplateError, TemplateUnread, Wrong
 from .functions import FUNCTIONS, pretty
 from .parse import Parser
-from .run import Break, Continue, Run
+from .run import Run
 from .values import Struct
 
 __all__ = ["Struct", "Template", "TemplateError", "TemplateUnread", "pretty", "render"]
@@ -28,8 +28,6 @@ class Template:
         run = Run(self._parsed, data)
         try:
             run.nodes(self._parsed.main, data)
-        except (Break, Continue):
-            raise run.wrong("{{break}} and {{continue}} belong into {{range}}") from None
         except RecursionError:
             raise run.wrong("it is nested too deeply") from None
         except Wrong as error:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from urllib.parse import quote_plus
 
-from .values import ABSENT, Absent, Struct, given, plain, printf, true, type_name
+from .values import ABSENT, Absent, Fraction, Struct, given, plain, printf, true, type_name
 
 
 def _spaced(*values: object) -> str:
@@ -37,10 +37,18 @@ def _index(value: object, *keys: object) -> object:
 def _slice(value: object, *bounds: object) -> object:
     if not isinstance(value, (str, list)):
         raise TypeError(f"can't slice item of type {type_name(value)}")
-    whole = [bound for bound in bounds if isinstance(bound, int)]
-    start, end = [*whole, *[0, len(value)][len(whole) :]][:2]
-    if len(whole) != len(bounds) or not 0 <= start <= end <= len(value):
-        raise LookupError(f"index out of range: {end}")
+    if len(bounds) > 2:
+        raise TypeError("cannot 3-index slice a string" if isinstance(value, str) else "too many slice indexes")
+    whole: list[int] = []
+    for bound in bounds:
+        if not isinstance(bound, int) or isinstance(bound, bool):
+            raise TypeError(f"cannot index slice/array with type {type_name(bound)}")
+        if not 0 <= bound <= len(value):
+            raise LookupError(f"index out of range: {bound}")
+        whole.append(bound)
+    start, end = [*whole, *[0, len(value)][len(whole) :]]
+    if start > end:
+        raise LookupError(f"invalid slice index: {start} > {end}")
     return value[start:end]
 
 
@@ -56,9 +64,19 @@ def _same(one: object, other: object) -> bool:
         return all(nothing)
     if isinstance(one, bool) != isinstance(other, bool):
         raise TypeError("incompatible types for comparison")
-    if isinstance(one, str) != isinstance(other, str):
+    if isinstance(one, str) != isinstance(other, str) or _apart(one, other):
         raise TypeError("incompatible types for comparison")
     return one == other
+
+
+def _apart(one: object, other: object) -> bool:
+    """Return whether these are a whole number and one with a point, which Go does not compare.
+
+    With a number of the data, which to Go has always a point, it would not either: there we know what is meant.
+    """
+    return (isinstance(one, int) and isinstance(other, Fraction)) or (
+        isinstance(one, Fraction) and isinstance(other, int)
+    )
 
 
 def _eq(one: object, *others: object) -> bool:
@@ -70,7 +88,7 @@ def _eq(one: object, *others: object) -> bool:
 def _less(one: object, other: object) -> bool:
     if isinstance(one, str) and isinstance(other, str):
         return one < other
-    if isinstance(one, (int, float)) and isinstance(other, (int, float)):
+    if isinstance(one, (int, float)) and isinstance(other, (int, float)) and not _apart(one, other):
         return one < other
     raise TypeError("incompatible types for comparison")
 
@@ -119,7 +137,7 @@ def _safe(text: str) -> str:
 
 
 FUNCTIONS: Mapping[str, Callable[..., object]] = {
-    "and": lambda *values: values[-1],
+    "and": lambda first, *values: [first, *values][-1],
     "eq": _eq,
     "ge": lambda one, other: not _less(one, other),
     "gt": lambda one, other: _less(other, one),
@@ -132,7 +150,7 @@ FUNCTIONS: Mapping[str, Callable[..., object]] = {
     "lt": _less,
     "ne": lambda one, other: not _same(one, other),
     "not": lambda value: not true(value),
-    "or": lambda *values: values[-1],
+    "or": lambda first, *values: [first, *values][-1],
     "prettyjson": _prettyjson,
     "print": _spaced,
     "printf": printf,

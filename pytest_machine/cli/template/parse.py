@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from .errors import TemplateUnread, Wrong
 from .nodes import Literal, Name, Node, Operand, Path, Pipe
+from .values import Fraction
 
 _ACTION = re.compile(
     r"""\{\{(-\s)?(?:/\*.*?\*/|((?:"(?:\\.|[^"\\\n])*"|`[^`]*`|'(?:\\.|[^'\\\n])*'|[^"`'])*?))(\s-)?\}\}""", re.DOTALL
@@ -29,6 +30,9 @@ class Parser:
     def __init__(self, source: str, functions: Mapping[str, Callable[..., object]]) -> None:
         self.functions = functions
         self.named: dict[str, list[Node]] = {}
+        # What there is at the place that is read: variables, and ranges around it.
+        self._variables = ["$"]
+        self._ranges = 0
         self._place = (1, 0, "")
         self._next = 0
         try:
@@ -93,51 +97,71 @@ class Parser:
         if word in ("break", "continue"):
             if rest:
                 raise Wrong(f"unexpected '{rest}' in {{{{{word}}}}}")
+            if not self._ranges:
+                raise Wrong(f"{{{{{word}}}}} outside {{{{range}}}}")
             return [Node(word)]
         if word == "template":
             name, pipe = self._called(rest)
             return [Node("template", name, pipe)]
         if not text:
             raise Wrong("missing value for command")
-        return [Node("pipe", pipe=_Tokens(text, self.functions).pipe())]
+        return [Node("pipe", pipe=self._pipe(text))]
+
+    def _pipe(self, text: str) -> Pipe:
+        return _Tokens(text, self.functions, self._variables).pipe()
 
     def _called(self, text: str) -> tuple[str, Pipe | None]:
         found = re.match(r"""("(?:\\.|[^"\\\n])*"|`[^`]*`)\s*""", text)
         if found is None:
             raise Wrong("a template is called by its name, in quotes")
         rest = text[found.end() :]
-        return _text(found[1]), _Tokens(rest, self.functions).pipe() if rest else None
+        return _text(found[1]), self._pipe(rest) if rest else None
 
     def _block(self, word: str, rest: str) -> list[Node]:
         if word in ("define", "block"):
             name, pipe = self._called(rest)
-            body, ended = self._list()
-            if ended != "end":
-                raise Wrong(f"{{{{{word}}}}} needs an {{{{end}}}}")
-            self.named[name] = body
+            self.named[name] = self._named(word)
             return [Node("template", name, pipe)] if word == "block" else []
-        node = Node(word, pipe=_Tokens(rest, self.functions).pipe())
+        known = len(self._variables)
+        node = self._control(word, rest)
+        del self._variables[known:]
+        return [node]
+
+    def _named(self, word: str) -> list[Node]:
+        """Return the nodes of a template within the template, which sees nothing of what is around it."""
+        around, self._variables, self._ranges = (self._variables, self._ranges), ["$"], 0
+        body, ended = self._list()
+        if ended != "end":
+            raise Wrong(f"{{{{{word}}}}} needs an {{{{end}}}}")
+        self._variables, self._ranges = around
+        return body
+
+    def _control(self, word: str, rest: str) -> Node:
+        node = Node(word, pipe=self._pipe(rest))
+        self._ranges += word == "range"
         node.body, ended = self._list()
+        self._ranges -= word == "range"
         if ended.startswith("else"):
             following = ended.removeprefix("else").strip()
             inner = (re.match(r"(if|with)\b", following) or [""])[0]
             if inner:
                 # `else if` shares the `end` of what it belongs to.
-                node.other = self._block(inner, following[len(inner) :].strip())
-                return [node]
+                node.other = [self._control(inner, following[len(inner) :].strip())]
+                return node
             if following:
                 raise Wrong(f"unexpected '{following}' behind else")
             node.other, ended = self._list()
         if ended != "end":
             raise Wrong("unexpected {{else}}" if ended else "unexpected EOF")
-        return [node]
+        return node
 
 
 class _Tokens:
     """Reads the inside of one action."""
 
-    def __init__(self, text: str, functions: Mapping[str, Callable[..., object]]) -> None:
+    def __init__(self, text: str, functions: Mapping[str, Callable[..., object]], variables: list[str]) -> None:
         self._functions = functions
+        self._variables = variables
         self._tokens: list[tuple[str, str, bool]] = []
         place = 0
         while place < len(text):
@@ -152,6 +176,7 @@ class _Tokens:
     def pipe(self) -> Pipe:
         """Return the pipeline; all there is."""
         names, declares = self._names()
+        self._variables += names
         found = self._pipe(names, declares)
         if self._tokens:
             raise Wrong(f"unexpected '{self._tokens[-1][1]}'")
@@ -198,7 +223,7 @@ class _Tokens:
         if kind == "field":
             return Path("", (word[1:], *(() if space else self._fields())))
         if kind == "variable":
-            return Path(word, () if space else self._fields())
+            return Path(self._known(word), () if space else self._fields())
         if kind == "name":
             return self._word(word)
         if kind in ("text", "raw"):
@@ -208,6 +233,11 @@ class _Tokens:
         if kind == "number":
             return Literal(_number(word))
         raise Wrong(f"unexpected '{word}' in an operand")
+
+    def _known(self, variable: str) -> str:
+        if variable not in self._variables:
+            raise Wrong(f'undefined variable "{variable}"')
+        return variable
 
     def _word(self, word: str) -> Operand:
         if word in ("true", "false"):
@@ -262,4 +292,4 @@ def _number(word: str) -> int | float:
     try:
         return int(word, 0)
     except ValueError:
-        return float(word)
+        return Fraction(word)

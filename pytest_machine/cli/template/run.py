@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 
 from .errors import TemplateError, Wrong
 from .nodes import Literal, Name, Node, Operand, Pipe
@@ -119,13 +120,15 @@ class Run:
                     self._variables[place] = (name, value)
                     break
             else:
-                raise Wrong(f'undefined variable "{name}"')
+                raise Wrong(f"undefined variable: {name}")
 
     def _value(self, pipe: Pipe, dot: object) -> object:
         piped: tuple[object, ...] = ()
         for first, *rest in pipe.commands:
             if isinstance(first, Name):
                 piped = (self._call(first.name, rest, piped, dot),)
+            elif first == Literal(None):
+                raise Wrong("nil is not a command")
             elif rest or piped:
                 raise Wrong("can't give argument to non-function")
             else:
@@ -133,18 +136,18 @@ class Run:
         return piped[0]
 
     def _call(self, name: str, operands: Sequence[Operand], piped: tuple[object, ...], dot: object) -> object:
+        function = self._parsed.functions[name]
+        _count(name, function, len(operands) + len(piped))
         if name in ("and", "or"):  # these look no further than they must
             value: object = None
             for operand in (*operands, *map(Literal, piped)):
                 value = self._operand(operand, dot)
                 if true(value) == (name == "or"):
                     return value
-            if not operands and not piped:
-                raise Wrong(f"wrong number of args for {name}: want at least 1 got 0")
             return value
         values = [*(self._operand(operand, dot) for operand in operands), *piped]
         try:
-            return self._parsed.functions[name](*values)
+            return function(*values)
         except (TypeError, ValueError, LookupError, ArithmeticError) as error:
             raise Wrong(f"error calling {name}: {error}") from error
 
@@ -169,7 +172,16 @@ class Run:
         for known, value in reversed(self._variables):
             if known == name:
                 return value
-        raise Wrong(f'undefined variable "{name}"')
+        raise Wrong(f"undefined variable: {name}")
+
+
+def _count(name: str, function: Callable[..., object], given: int) -> None:
+    """Raise unless a function takes as many arguments."""
+    known = inspect.signature(function).parameters.values()
+    least = sum(each.kind is not each.VAR_POSITIONAL for each in known)
+    more = least < len(known)
+    if given < least or (given > least and not more):
+        raise Wrong(f"wrong number of args for {name}: want {'at least ' if more else ''}{least} got {given}")
 
 
 def _pairs(value: object) -> list[tuple[object, object]]:

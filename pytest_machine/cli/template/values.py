@@ -19,6 +19,10 @@ class Struct(dict[str, object]):
         """What Go calls its type."""
 
 
+class Fraction(float):
+    """A number that the template itself says, with a point."""
+
+
 class Absent:
     """What a key that is not there gives: it prints as such, and counts as nothing."""
 
@@ -52,7 +56,7 @@ def true(value: object) -> bool:
 
 def type_name(value: object) -> str:
     """Return what Go calls the type of a value."""
-    names = {bool: "bool", int: "int", float: "float64", str: "string", list: "[]interface {}"}
+    names = {bool: "bool", int: "int", float: "float64", Fraction: "float64", str: "string", list: "[]interface {}"}
     return names.get(type(value), "interface {}")
 
 
@@ -141,11 +145,22 @@ def _verb(verb: str, value: object, precision: str | None, flags: str) -> str:
         return plain(value)
     if verb == "T":
         return type_name(value)
-    if verb in "dxXob" and whole:
+    if verb in "xX" and isinstance(value, str):
+        text = value.encode().hex()
+        return text if verb == "x" else text.upper()
+    if verb in "cUdxXob" and whole:
         assert isinstance(value, int)
-        return ("+" if "+" in flags and value >= 0 else "") + format(value, verb)
+        return _whole(verb, value, flags)
     if verb in "fFeEgG" and isinstance(value, float):
         if verb in "gG" and precision is None:
             return shortest(value)
         return f"{value:.{precision or 6}{verb}}"
     return f"%!{verb}({type_name(value)}={plain(value)})"
+
+
+def _whole(verb: str, value: int, flags: str) -> str:
+    if verb == "U":
+        return f"U+{value:04X}"
+    if verb == "c":
+        return chr(value if 0 <= value <= 0x10FFFF else 0xFFFD)
+    return ("+" if "+" in flags and value >= 0 else "") + format(value, verb)

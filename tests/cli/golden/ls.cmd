@@ -31,6 +31,8 @@ ls --filter driver=fake --format "table {{.Name}}\t{{.DockerVersion}}\n{{.URL}}"
 ls --filter driver=none -f "table {{.ActiveHost}}\t{{.ActiveSwarm}}\t{{.DriverName}}\t{{.State}}"
 ls --filter name=odd -f "table{{.Name}}"
 ls -f "{{.Nix}}"
+ls --filter name=bare -f "{{.SwarmOptions.Nope}}"
+ls --filter name=bare -f "{{.EngineOptions.Nope}}"
 ls -f "table {{.Nix}}"
 ls -f "{{.Name"
 ls --filter name=bare --format json
