@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from . import engine
 from .disturbance import Disturbance
 from .driver import SupportsDisk
-from .errors import CleanupFailed, ConnectFailed, MachineError, UnknownMachine, Unsupported
-from .fault import Fault, Host, OfMachines, SupportsRenewal
+from .errors import BadSpec, CleanupFailed, ConnectFailed, MachineError, UnknownMachine, Unsupported
+from .fault import Fault, Field, Host, OfMachines, SupportsRenewal, is_fault
 from .faults.network import KEY, NetworkFault, enforce
 from .faults.network.script import Effect
 from .model import DiskTrouble, Id, Isolation, Result, Seen, State, Value, names
@@ -72,6 +72,8 @@ class Injection:
         """Names of the machines that something was done to."""
         self.said: list[str] = []
         """How it is done, where that is not the best way."""
+        self.scheduled = False
+        """Whether it is part of a `Disturbance`, which heals it in time."""
         self._breaking = breaking
 
     def __repr__(self) -> str:
@@ -108,6 +110,9 @@ class Links(NetworkFault):
         """Return those of the machines that are at the end of a link."""
         return {end for each in self.topology.impairments(machines) for end in (each.sender, each.receiver)}
 
+    def check_networks(self, field: Field) -> None:
+        """Take every network: one that all machines have been taken off may be used again."""
+
     def effects(self, machines: Sequence[str]) -> list[Effect]:
         """Return what they do between these machines."""
         return [
@@ -139,6 +144,7 @@ class Breaking:
         """Machines whose disk has, or had, trouble."""
         self.witness: Callable[[Injection], None] | None = None
         """Called with each that is over."""
+        self._disturbances: list[Disturbance] = []
         self._failed: tuple[BaseException, list[Injection]] | None = None
         self._lock = threading.RLock()
         # Threads that work for the one that holds the lock: it waits for them, so they must not wait for it.
@@ -173,9 +179,16 @@ class Breaking:
             error = error.__cause__ or error.__context__
         return []
 
-    def inject(self, fault: Fault | type[Fault]) -> Injection:
+    def inject(self, fault: Fault | type[Fault], *, scheduled: bool = False) -> Injection:
         """Let something go wrong; in force when this returns."""
-        injection = Injection(self, fault() if isinstance(fault, type) else fault)
+        one = fault() if isinstance(fault, type) else fault
+        if not is_fault(one):
+            raise BadSpec(
+                f"{one!r} is no fault.",
+                hint="from pytest_machine import Partition; lab.inject(Partition(['a'], ['b']))",
+            )
+        injection = Injection(self, one)
+        injection.scheduled = scheduled
         with self._lock:
             if not self._swept:
                 self._inherit()
@@ -215,6 +228,8 @@ class Breaking:
         Everything is tried; what could not be undone is in one `CleanupFailed`.
         """
         errors: list[Exception] = []
+        for disturbance in self.disturbances:  # before the lock is held, for which its thread may be waiting
+            errors += _tried(disturbance.stop)
         with self._lock:
             for injection in self.injections[::-1]:
                 errors += _tried(self.heal_one, injection)
@@ -319,8 +334,27 @@ class Breaking:
         def tell(line: str) -> None:
             print(f"machine: faults: {line}", flush=True)  # pytest shows it with a test that fails
 
+        found = steps(chosen, machines, faults, every=every, stacked=stacked)
+        for choice in faults:
+            self._check_names(choice, machines)
         tell(f"lab.disturb(seed={chosen}, every={every:g}, stacked={stacked}) does it again")
-        return Disturbance(self, chosen, steps(chosen, machines, faults, every=every, stacked=stacked), tell=tell)
+        disturbance = Disturbance(self, chosen, found, tell=tell)
+        self._disturbances.append(disturbance)
+        return disturbance
+
+    def _check_names(self, choice: Choice, machines: Sequence[str]) -> None:
+        """Raise `UnknownMachine` or `BadSpec` for a fault that makes no sense among these machines."""
+        given: object = choice  # of a kind, what is drawn names nobody who is not there
+        if isinstance(given, OfMachines):
+            _Field(self, None).chosen(given.machines)
+        elif isinstance(given, NetworkFault):
+            given.check(machines)
+
+    @property
+    def disturbances(self) -> list[Disturbance]:
+        """The schedules that are being carried out."""
+        self._disturbances = [each for each in self._disturbances if not each.over]
+        return [each for each in self._disturbances if each.running]
 
     def facts_of(self, machine: Machine) -> dict[str, object]:
         """Return what is known of it since it booted."""

@@ -37,13 +37,33 @@ class Disturbance:
         self._thread.start()
         return self
 
+    @property
+    def running(self) -> bool:
+        """Whether it is being carried out."""
+        return self._thread.is_alive() and not self.over
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, or is about to."""
+        return self._over.is_set()
+
+    def stop(self) -> None:
+        """End it, and heal what it injected; again: nothing happens. Raises what it met on its way."""
+        self._over.set()
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
     def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
         if error is not None:
             self._breaking.failing(error)
-        self._over.set()
-        self._thread.join()
-        if self._error is not None and kind is None:
-            raise self._error
+        try:
+            self.stop()
+        except Exception:
+            if kind is None:
+                raise
 
     def _run(self) -> None:
         begun = time.monotonic()
@@ -68,7 +88,7 @@ class Disturbance:
 
     def _begin(self, step: Step, going: list[tuple[float, Injection]]) -> None:
         try:
-            injection = self._breaking.inject(step.fault)
+            injection = self._breaking.inject(step.fault, scheduled=True)
         except Unsupported as error:
             if not any(type(each.fault) is type(step.fault) for each in self.refused):
                 self._tell(f"left out: {step.fault!r}: {error.message}")

@@ -187,18 +187,27 @@ class OfMachines(Told):
         return any(isinstance(each, type(self)) and each.befalls(field, host) for each in field.active)
 
 
-def chance(given: float, what: str) -> float:
+def number(given: object, what: str, hint: str) -> float:
+    """Return a number; raises `BadSpec` for what is none, such as the name of a machine that was given in its place."""
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
+        raise BadSpec(f"{what} cannot be {given!r}: it is a number, and machines follow it.", hint=hint)
+    return float(given)
+
+
+def chance(given: object, what: str) -> float:
     """Return how likely something is, between 0 and 1; raises `BadSpec`."""
-    if not 0 < given <= 1:
-        raise BadSpec(f"{what} cannot be {given:g}: it is a part of all packets.", hint="0.1 is one in ten")
-    return float(given)
+    found = number(given, what, "0.1 is one in ten: Loss(0.1, 'a')")
+    if not 0 < found <= 1:
+        raise BadSpec(f"{what} cannot be {found:g}: it is a part of all packets.", hint="0.1 is one in ten")
+    return found
 
 
-def seconds(given: float, what: str) -> float:
+def seconds(given: object, what: str) -> float:
     """Return a time that is not negative; raises `BadSpec`."""
-    if not 0 <= given < 3600:
-        raise BadSpec(f"{what} cannot be {given:g} s.", hint="seconds, less than an hour: 0.1")
-    return float(given)
+    found = number(given, what, "seconds: Delay(0.1, 'a')")
+    if not 0 <= found < 3600:
+        raise BadSpec(f"{what} cannot be {found:g} s.", hint="seconds, less than an hour: 0.1")
+    return found
 
 
 class Fault(Protocol):
@@ -214,6 +223,11 @@ class Fault(Protocol):
     def heal(self, field: Field) -> None:
         """Undo it; undone when this returns. Again, or half injected, or on machines that are gone: no error."""
         ...
+
+
+def is_fault(given: object) -> bool:
+    """Return whether it is a `Fault`, or a kind of them."""
+    return callable(getattr(given, "inject", None)) and callable(getattr(given, "heal", None))
 
 
 @runtime_checkable

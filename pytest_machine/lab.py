@@ -387,12 +387,15 @@ class Lab:
         return link
 
     def detach(self, machine: str | Machine, network: str | Network) -> None:
-        """Take a machine off a network of the lab; names, routes and faults follow at once. Again: nothing happens."""
+        """Take a machine off a network of the lab; names, routes and faults follow at once. Again: nothing happens.
+
+        Raises `BadSpec` for a network that the lab does not have.
+        """
         name = network if isinstance(network, str) else network.name
-        if name in self._networks:
-            self._one(machine).disconnect(self._networks[name])
-            self._tell()
-            self._breaking.readdress()
+        self._know_network(name)
+        self._one(machine).disconnect(self._networks[name])
+        self._tell()
+        self._breaking.readdress()
 
     def network(self, name: str) -> Network:
         """Return the lab's network of that name, noted now if it is new, with what is declared of it."""
@@ -415,6 +418,14 @@ class Lab:
                     created=time.time(),
                 )
             return self._networks[name]
+
+    def _know_network(self, name: str) -> None:
+        if name not in self._networks:
+            raise BadSpec(
+                f"There is no network '{name}' in this lab.",
+                facts={"networks": names(self._networks) or "none but the driver's own"},
+                hint=f"@pytest.mark.machine('web', networks=['{name}'])",
+            )
 
     def _on_networks(self, machine: Machine) -> Mapping[str, str]:
         return {name: link.ip for name, link in machine.networks.items()} if self._networks else {}
@@ -552,6 +563,11 @@ class Lab:
         """What is in force, in the order in which it was injected."""
         return self._breaking.injections
 
+    @property
+    def disturbances(self) -> list[Disturbance]:
+        """The random schedules that are being carried out."""
+        return self._breaking.disturbances
+
     def note_failure(self, error: BaseException) -> None:
         """Note what is in force while an error passes by, before it is healed; pytest's report draws it."""
         self._breaking.failing(error)
@@ -591,9 +607,12 @@ class Lab:
 
         With `port`, by a TCP connection: one that is refused has arrived, too. Without, by a ping. To its address on
         `network`, or on the first that both are on; where there is none, to each that it has: a router may lead there.
-        With `ipv6`, to its IPv6 addresses; a machine that has none is not reached.
+        With `ipv6`, to its IPv6 addresses; a machine that has none is not reached. Raises `BadSpec` for a network that
+        the lab does not have.
         """
         a, b = self._one(here), self._one(there)
+        if network is not None:
+            self._know_network(network)
         return reachable(a, b, port=port, network=network, ipv6=ipv6, timeout=timeout)
 
     def capture(

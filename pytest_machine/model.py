@@ -44,7 +44,8 @@ def new_id() -> Id:
 
 def check_name(name: str) -> str:
     """Return `name` if a machine may be called so; raise `BadSpec` otherwise."""
-    if not _NAME.fullmatch(name) or len(name) > _NAME_LENGTH:
+    # Names come from files and from users' code: not all that is said to be a name is text.
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > _NAME_LENGTH:
         raise BadSpec(
             f"A machine cannot be called '{name}'.",
             facts={"allowed": f"0-9 a-z A-Z . -, at most {_NAME_LENGTH}, the first a letter or digit"},

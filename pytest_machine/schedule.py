@@ -7,10 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .errors import BadSpec
-from .fault import Fault, SupportsDraw
+from .fault import Fault, SupportsDraw, is_fault
 
 Choice = Fault | type[Fault]
 """A fault as it is, or a kind of which one is drawn."""
+
+
+_HINT = "lab.disturb(faults=[Partition, Pause], every=2.0)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +33,26 @@ class Step:
 def steps(
     seed: int, machines: Sequence[str], faults: Sequence[Choice], *, every: float, stacked: int
 ) -> Iterator[Step]:
-    """Yield steps without end: one begins about each `every` seconds, at most `stacked` are in force at once.
+    """Return steps without end: one begins about each `every` seconds, at most `stacked` are in force at once.
 
-    Equal arguments give equal steps, on every machine and in every process.
+    Equal arguments give equal steps, on every machine and in every process. Raises `BadSpec` for what is no schedule.
     """
-    if not faults or every <= 0 or stacked < 1:
+    if not isinstance(faults, Sequence) or not all(is_fault(choice) for choice in faults):
+        raise BadSpec(f"{faults!r} is no list of faults.", hint=_HINT)
+    if not faults or not isinstance(every, (int, float)) or every <= 0 or not isinstance(stacked, int) or stacked < 1:
         raise BadSpec(
             "A schedule needs faults, a time between them, and at least one at once.",
-            facts={"faults": len(faults), "every": f"{every:g} s", "stacked": stacked},
-            hint="lab.disturb(faults=[Partition, Pause], every=2.0)",
+            facts={"faults": len(faults), "every": every, "stacked": stacked},
+            hint=_HINT,
         )
+    if not isinstance(seed, int):
+        raise BadSpec(f"A seed cannot be {seed!r}.", hint="lab.disturb(seed=1, faults=[Partition, Pause])")
+    return _steps(seed, machines, faults, every=every, stacked=stacked)
+
+
+def _steps(
+    seed: int, machines: Sequence[str], faults: Sequence[Choice], *, every: float, stacked: int
+) -> Iterator[Step]:
     lot = random.Random(seed)  # noqa: S311  # to be replayed
     now = 0.0
     ends: list[float] = []

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from pytest_machine.errors import Unsupported
-from pytest_machine.fault import Field, Host, OfMachines
+from pytest_machine.fault import Field, Host, OfMachines, number
 from pytest_machine.model import Isolation, State, names
 
 
@@ -20,7 +20,7 @@ class ClockSkew(OfMachines):
 
     def __init__(self, seconds: float = 3600.0, *machines: object) -> None:
         super().__init__(*machines)
-        self.seconds = float(seconds)
+        self.seconds = number(seconds, "What a clock is wrong by", "seconds: ClockSkew(3600, 'a')")
 
     @classmethod
     def draw(cls, lot: random.Random, machines: Sequence[str]) -> Self:

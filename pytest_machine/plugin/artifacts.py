@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,8 @@ class Artifacts:
         self._begun: set[Path] = set()
         self.asked = asked is not None
         """Whether the user wants files; otherwise only what exists as files alone is written."""
+        self.refused: dict[str, str] = {}
+        """Why files could not be written, by path: for the end of the run."""
 
     @property
     def top(self) -> Path:
@@ -32,9 +37,13 @@ class Artifacts:
         """The directory of the run if this process, or a worker with the same one, has put something into it."""
         return self._top if self._begun or (self._top is not None and self._top.is_dir()) else None
 
+    def path(self, test: str, machine: str) -> Path:
+        """Return where the files of a machine of a test go."""
+        return self.top.joinpath(*places(test), place(machine))
+
     def directory(self, test: str, machine: str) -> Path:
         """Return the directory for a machine of a test, made now; what an earlier run left there is gone."""
-        path = self.top.joinpath(*places(test), place(machine))
+        path = self.path(test, machine)
         if path not in self._begun:
             self._begun.add(path)
             for old in path.glob("*") if path.is_dir() else ():
@@ -50,16 +59,30 @@ class Artifacts:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def write(self, test: str, machine: str, title: str, text: str) -> Path:
-        """Write one file of a machine; return its path."""
-        path = self.directory(test, machine) / f"{place(title)}.txt"
-        path.write_text(text, "utf-8", errors="replace")
-        return path
+    def write(self, test: str, machine: str, title: str, text: str) -> None:
+        """Write one file of a machine."""
+        with self.attempt():
+            path = self.directory(test, machine) / f"{place(title)}.txt"
+            path.write_text(text, "utf-8", errors="replace")
+
+    @contextlib.contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Write in this block; where that cannot be, the reason is noted, because it must not hide how a test ended."""
+        try:
+            yield
+        except OSError as error:
+            self.refused.setdefault(str(error.filename or self._top), error.strerror or str(error))
 
 
 def places(test: str) -> list[str]:
     """Return a test's id as names of directories, one in the other: ``tests/test_a.py``, ``test_b[x]``."""
-    return [place(part) for part in re.split(r"::|/(?=[^\[\]]*(?:$|::|\[))", test) if part]
+    return [_own(part) for part in re.split(r"::|/(?=[^\[\]]*(?:$|::|\[))", test) if part]
+
+
+def _own(part: str) -> str:
+    """Return a name that is no other's: where something had to be replaced or cut, a digest tells the two apart."""
+    clean = place(part)
+    return clean if clean == part else f"{clean}-{hashlib.sha256(part.encode()).hexdigest()[:6]}"
 
 
 def place(name: str) -> str:

@@ -20,6 +20,7 @@ from .journal import Journal
 
 if TYPE_CHECKING:
     from pytest_machine.breaking import Injection
+    from pytest_machine.disturbance import Disturbance
     from pytest_machine.lab import Lab
 
     from .pool import Node
@@ -32,6 +33,7 @@ class Healing:
         self._journal = journal
         self._labs: list[Lab] = []
         self._wide: set[str] = set()  # what fixtures of wider scopes injected: their tokens
+        self._disturbed: list[Disturbance] = []  # and the schedules that they began
 
     def leased(self, node: Node, lab: Lab) -> None:
         """Note that a test or a scope has a lab; before it has it no more, all is healed."""
@@ -42,14 +44,33 @@ class Healing:
         node.addfinalizer(functools.partial(self._let_go, node, lab))
 
     def _let_go(self, node: Node, lab: Lab) -> None:
+        errors = self._stop(node, lab)
         left = lab.faults if not isinstance(node, pytest.Item) else self._left([lab])
-        errors = self._heal(node, left)
+        errors += self._heal(node, left)
         if not lab.faults and not isinstance(node, pytest.Item):
             self._labs = [each for each in self._labs if each is not lab]
         _raise(errors)
 
+    def _stop(self, node: Node, lab: Lab) -> list[Exception]:
+        """End random schedules that nobody has ended, before what they injected is looked at."""
+        going = [each for each in lab.disturbances if not isinstance(node, pytest.Item) or each not in self._disturbed]
+        errors: list[Exception] = []
+        for disturbance in going:
+            try:
+                disturbance.stop()
+            except (MachineError, OSError) as error:
+                errors.append(error)
+            node.warn(
+                pytest.PytestWarning(
+                    f"{node.nodeid} left a schedule of faults going, which was ended: seed {disturbance.seed}."
+                    " Write `with lab.disturb(...):`."
+                )
+            )
+        return errors
+
     def _left(self, labs: Iterable[Lab]) -> list[Injection]:
-        return [injection for lab in labs for injection in lab.faults if injection.token not in self._wide]
+        left = (injection for lab in labs for injection in lab.faults if not injection.scheduled)
+        return [injection for injection in left if injection.token not in self._wide]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[object]) -> Generator[None, object, object]:
@@ -60,6 +81,7 @@ class Healing:
         finally:
             if fixturedef.scope != "function":
                 self._wide |= {injection.token for injection in self._left(self._labs)} - before
+                self._disturbed = [each for lab in self._labs for each in lab.disturbances]
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:

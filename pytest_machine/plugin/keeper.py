@@ -68,6 +68,8 @@ class Tally:
     """Names of machines that could not be destroyed."""
     stay: dict[str, float] = field(default_factory=dict)
     """Machines that stay for later runs, and until when."""
+    unseen: list[str] = field(default_factory=list)
+    """What could not be looked at or kept, and why."""
 
     def add(self, other: Tally) -> None:
         """Count the other's as well."""
@@ -75,6 +77,7 @@ class Tally:
         self.failed += other.failed
         self.kinds += [kind for kind in other.kinds if kind not in self.kinds]
         self.stay |= other.stay
+        self.unseen += [line for line in other.unseen if line not in self.unseen]
 
 
 class Keeper:

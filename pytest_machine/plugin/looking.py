@@ -55,6 +55,14 @@ class Looking:
         self.packets = Packets(config, settings.pcap, self.artifacts)
         self._pictures = Pictures(journal, self.artifacts, for_page=settings.timeline is not None)
 
+    @property
+    def unseen(self) -> list[str]:
+        """What could not be looked at or kept, and why: lines for the end of the run."""
+        return [
+            *(f"no packets of '{name}': {why}" for name, why in self.packets.refused.items()),
+            *(f"no file '{path}': {why}" for path, why in self.artifacts.refused.items()),
+        ]
+
     # What the fixtures tell.
 
     def leased(self, node: Node, machines: Sequence[Machine], asked: Sequence[Asked], lab: Lab) -> None:
@@ -196,13 +204,14 @@ class Looking:
 
     def _bring_home(self, node: Node, machine: Machine, logs: Sequence[str]) -> None:
         """Fetch files and directories; what cannot be fetched is said in a file in its place."""
-        directory = self.artifacts.directory(node.nodeid, machine.name)
-        for source in logs:
-            target = directory / place(source.strip("/"))
-            try:
-                fetch(machine, source, target)
-            except (MachineError, OSError) as error:
-                target.with_name(f"{target.name}.missing.txt").write_text(f"{error}\n", "utf-8")
+        with self.artifacts.attempt():
+            directory = self.artifacts.directory(node.nodeid, machine.name)
+            for source in logs:
+                target = directory / place(source.strip("/"))
+                try:
+                    fetch(machine, source, target)
+                except (MachineError, OSError) as error:
+                    target.with_name(f"{target.name}.missing.txt").write_text(f"{error}\n", "utf-8")
 
 
 _OUTCOME = pytest.StashKey[str]()

@@ -73,7 +73,7 @@ class Packets:
         self.stop()
         found = []
         for name, captures in self._captures.items():
-            directory = self._artifacts.directory(test, name)
+            directory = self._artifacts.path(test, name)
             lines = [
                 f"{directory / _called(each.file)}: {each.told()}"
                 if each.packets
@@ -98,10 +98,11 @@ class Packets:
         try:
             if self._when == "always" or (failed and self._when == "failed"):
                 for name, captures in self._captures.items():
-                    directory = self._artifacts.directory(test, name)
-                    for each in captures:
-                        if each.packets:
-                            shutil.move(each.file, directory / _called(each.file))
+                    with self._artifacts.attempt():
+                        directory = self._artifacts.directory(test, name)
+                        for each in captures:
+                            if each.packets:
+                                shutil.move(each.file, directory / _called(each.file))
         finally:
             self._captures.clear()
             self._missing.clear()

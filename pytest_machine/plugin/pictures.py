@@ -5,7 +5,6 @@ What was cut when it failed is drawn cut, though it is healed by the time at whi
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
@@ -57,7 +56,7 @@ class Pictures:
             said = drawing.told(scene)
             if self._artifacts.asked:
                 name = "lab.svg" if number == 1 else f"lab-{number}.svg"
-                with contextlib.suppress(OSError):
+                with self._artifacts.attempt():
                     file = self._artifacts.test(item.nodeid) / name
                     file.write_text(drawing.svg(scene), "utf-8")
                     said += f"\n\ndrawing: {file}"

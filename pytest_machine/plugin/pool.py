@@ -115,6 +115,9 @@ class Pool:
             raise known
         if known is not None and not own and self._keeper.withdrew(machine.record for machine in known):
             known = None  # it is to stay as it is, for somebody to look at
+        if known is not None and not own and not _whole(known, specs):
+            self._drop(known)
+            known = None
         if known is not None and (known is self._own or self._reset(known, resets or {})):
             if own:
                 self._own = self._own or known
@@ -141,11 +144,15 @@ class Pool:
                     with self._keeper.journal.span("resetting", [machine.record]):
                         machine.reset()
         except (MachineError, OSError):
-            self._labs.remove(lab)
-            with contextlib.suppress(MachineError):  # then it is tried once more when the session ends
-                self._keeper.destroy(lab, kill=True)
+            self._drop(lab)
             return False
         return True
+
+    def _drop(self, lab: Lab) -> None:
+        """Destroy a lab that is of no more use."""
+        self._labs.remove(lab)
+        with contextlib.suppress(MachineError):  # then it is tried once more when the session ends
+            self._keeper.destroy(lab, kill=True)
 
     def _spare(self, specs: Sequence[Spec], teardown: Sequence[str], *, own: bool) -> Lab | None:
         """Return machines that were made in advance, as a lab of this pool."""
@@ -183,6 +190,12 @@ class Pool:
         lab = self._keeper.lab()
         self._labs.append(lab)
         return lab
+
+
+def _whole(lab: Lab, specs: Sequence[Spec]) -> bool:
+    """Whether all machines are still there: a test may have destroyed some, by themselves or with the lab."""
+    noted = lab.store.names()
+    return all(spec.name in lab and spec.name in noted for spec in specs)
 
 
 def _tried(destroy: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> list[MachineError]:

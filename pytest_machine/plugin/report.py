@@ -37,6 +37,7 @@ class Report:
         self._looking = looking
         self._journal = journal
         self._timeline = timeline
+        self._no_page = ""  # why there is none
         self._tally = Tally()
 
     def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> list[str]:
@@ -65,17 +66,18 @@ class Report:
         tally = Tally()
         tally.add(self._tally)
         tally.add(self._keeper.tally)
+        tally.add(Tally(unseen=self._looking.unseen))
         left = self._keeper.tally.left
-        if not (tally.seconds or tally.failed or tally.stay or left or self._keeper.kept):
+        if not (tally.seconds or tally.failed or tally.stay or tally.unseen or left or self._keeper.kept):
             return
         terminalreporter.section("machines")
         for line in summary(tally, left, self._keeper.kept):
             terminalreporter.write_line(line)
-        for line in self._details():
+        for line in (*self._details(), *tally.unseen, *self._places()):
             terminalreporter.write_line(line)
 
     def _details(self) -> Iterator[str]:
-        """Yield where the time went, what befell machines, and where there is more to look at."""
+        """Yield where the time went, and what befell machines."""
         events = self._journal.events
         spent = {name: seconds for name, seconds in times(events).items() if seconds >= 0.05}
         if spent:
@@ -85,12 +87,12 @@ class Report:
                 yield f"failed try: '{event.name}': {event.text}"
             elif event.kind == "incident":
                 yield f"'{event.name}': {event.text}"
-        for name, why in self._looking.packets.refused.items():
-            yield f"no packets of '{name}': {why}"
+
+    def _places(self) -> Iterator[str]:
         if top := self._looking.artifacts.written:
             yield f"files of machines: {top}"
         if self._timeline:
-            yield f"timeline: {self._timeline}"
+            yield f"timeline: {self._no_page or self._timeline}"
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self) -> Generator[None]:
@@ -100,12 +102,16 @@ class Report:
             return (yield)
         finally:
             if output is not None:
+                self._keeper.tally.unseen += self._looking.unseen
                 output[_WORKER_OUTPUT] = asdict(self._keeper.tally)
             elif self._timeline:
                 from .timeline import page
 
-                self._timeline.parent.mkdir(parents=True, exist_ok=True)
-                self._timeline.write_text(page(self._journal.events), "utf-8")
+                try:
+                    self._timeline.parent.mkdir(parents=True, exist_ok=True)
+                    self._timeline.write_text(page(self._journal.events), "utf-8")
+                except OSError as error:  # the tests have their results all the same
+                    self._no_page = f"'{self._timeline}' could not be written: {error.strerror or error}"
 
 
 def summary(tally: Tally, left: list[str], kept: Sequence[Kept] = ()) -> list[str]:

@@ -119,8 +119,8 @@ class Settings:
             "keep": word("keep", _KEEP, "never"),
             "shell": word("shell", _SHELL, "never"),
             "pcap": word("pcap", _PCAP, "never"),
-            "artifacts": path("artifacts"),
-            "timeline": path("timeline"),
+            "artifacts": _writable(path("artifacts"), places.get("artifacts", ""), directory=True),
+            "timeline": _writable(path("timeline"), places.get("timeline", ""), directory=False),
             "offline": bool(said.pop("offline", False)),
         }
         retries = str(said.pop("retries", 1))
@@ -141,6 +141,22 @@ class Settings:
         if isinstance(arguments.get("engine"), list):
             raise pytest.UsageError(f"{places['engine']}: a list of engines is for marks; here it takes one.")
         return cls(asked=read((), arguments)[0], retries=int(retries), **own)
+
+
+def _writable(path: Path | None, place: str, *, directory: bool) -> Path | None:
+    """Return a path where something is to be written in the end; better to hear now that it cannot be."""
+    if path is None:
+        return None
+    there = next((each for each in (path, *path.parents) if each.exists()), path)
+    if there == path and path.is_dir() != directory:
+        wrong = f"'{path}' is {'no' if directory else 'a'} directory"
+    elif there != path and not there.is_dir():
+        wrong = f"'{there}' is no directory"
+    elif not os.access(there, os.W_OK):
+        wrong = f"'{there}' cannot be written to"
+    else:
+        return path
+    raise pytest.UsageError(f"{place}: {wrong}.")
 
 
 def _own(name: str, value: object, place: str) -> object:

@@ -170,6 +170,71 @@ def test_half(lab):
     run(FAULT + source)
 
 
+@pytest.mark.parametrize("given", ["'Partition'", "None", "object()", "dict"])
+def test_what_is_no_fault(run: Run, given: str) -> None:
+    source = f"""
+from pytest_machine.errors import BadSpec
+def test_it(lab):
+    with pytest.raises(BadSpec, match="is no fault"):
+        lab.inject({given})
+    assert lab.faults == []
+"""
+    run(FAULT + source)
+
+
+def test_wrong_schedules_are_said_before_the_block_begins(run: Run) -> None:
+    source = """
+from pytest_machine.errors import BadSpec, UnknownMachine
+def test_it(lab):
+    for wrong in ({"every": 0}, {"stacked": 0}, {"faults": Kill}, {"faults": [dict]}, {"seed": "x"}):
+        with pytest.raises(BadSpec):
+            lab.disturb(**{"faults": [Pause], **wrong})
+    with pytest.raises(UnknownMachine):
+        lab.disturb(faults=[Kill("zz")])
+"""
+    run(FAULT + source)
+
+
+def test_a_schedule_that_is_left_going_ends_with_its_test(run: Run) -> None:
+    source = """
+import time
+
+@pytest.mark.machine(reuse="module", reset=False)
+def test_leaves(lab):
+    lab.disturb(seed=7, faults=[Broken("1")], every=0.05).__enter__()
+    while not log():
+        time.sleep(0.01)
+
+@pytest.mark.machine(reuse="module", reset=False)
+def test_next(lab):
+    assert lab.disturbances == [] and lab.faults == []
+    before = log()
+    time.sleep(0.3)
+    assert log() == before and before.count("broke 1") == before.count("healed 1")
+"""
+    result = run(FAULT + source, *WARN, passed=2, warnings=1)
+    result.stdout.fnmatch_lines(["*PytestWarning: test_it.py::test_leaves left a schedule of faults going*seed 7*"])
+
+
+def test_a_schedule_of_a_wider_fixture_goes_on(run: Run) -> None:
+    source = """
+import time
+
+@pytest.fixture(scope="module")
+def wild(module_lab):
+    with module_lab.disturb(seed=7, faults=[Broken("1")], every=0.05):
+        yield module_lab
+
+@pytest.mark.parametrize("turn", range(2))
+def test_it(wild, turn):
+    assert wild.disturbances
+    before = len(log())
+    while len(log()) < before + 2:
+        time.sleep(0.01)
+"""
+    run(FAULT + source, passed=2)
+
+
 def test_shared_by_workers(inner: pytest.Pytester) -> None:
     """Machines that several processes have in turn are healed before the next has them."""
     inner.makepyfile(

@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from pytest_machine.model import Record
+from pytest_machine.plugin.artifacts import places
 from tests.conftest import SLOWNESS
 
 from .conftest import Run
@@ -75,17 +76,65 @@ def test_artifacts(inner: pytest.Pytester, arguments: tuple[str, ...]) -> None:
         "    @pytest.mark.machine('db')\n"
         "    def test_b(self, lab, x): assert 0\n"
     )
-    stale = inner.path / "art/sub/test_a.py/TestA/test_b[a-b]/web/old.txt"
+    (test,) = places("test_b[a/b]")
+    stale = inner.path / "art/sub/test_a.py/TestA" / test / "web/old.txt"
     stale.parent.mkdir(parents=True)
     stale.touch()
     result = inner.runpytest_subprocess("--machine-artifacts=art", *arguments)
     result.assert_outcomes(failed=1)
     for name in ("web", "db"):
-        folder = inner.path / "art/sub/test_a.py/TestA/test_b[a-b]" / name
+        folder = inner.path / "art/sub/test_a.py/TestA" / test / name
         assert "engine of" in (folder / "console.txt").read_text()
         assert (folder / "docker-ps--a.txt").exists()
     assert not stale.exists()
     result.stdout.fnmatch_lines([f"files of machines: {inner.path}/art"])
+
+
+def test_no_two_tests_share_a_directory() -> None:
+    alike = ["[a/b]", "[a-b]", "[a:b]", "[a b]", f"[{'x' * 120}]", f"[{'x' * 121}]"]
+    assert len({"/".join(places(f"t.py::test{each}")) for each in alike}) == len(alike)
+    assert places("sub/t.py::Test::test_it[a-b]") == ["sub", "t.py", "Test", "test_it[a-b]"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ("--machine-artifacts=file", "*--machine-artifacts': '*file' is no directory."),
+        ("--machine-artifacts=file/in", "*--machine-artifacts': '*file' is no directory."),
+        ("--machine-timeline=.", "*--machine-timeline': '*' is a directory."),
+        ("--machine-timeline=file/page.html", "*--machine-timeline': '*file' is no directory."),
+    ],
+)
+def test_where_nothing_can_be_written(inner: pytest.Pytester, argument: str, says: str) -> None:
+    """Said before the first test, for the last one would be too late."""
+    inner.path.joinpath("file").touch()
+    inner.makepyfile("def test_it(machine): ...")
+    result = inner.runpytest_subprocess(argument)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([says])
+
+
+@pytest.mark.parametrize("arguments", [(), ("-n", "1")], ids=["alone", "xdist"])
+def test_what_cannot_be_written_hides_no_result(inner: pytest.Pytester, arguments: tuple[str, ...]) -> None:
+    inner.makepyfile(
+        """
+        import pathlib, pytest
+
+        @pytest.mark.machine(logs=["/etc/hosts"])
+        def test_bad(machine):
+            pathlib.Path("art").touch()
+            pathlib.Path("page").touch()
+            assert 0
+
+        def test_good(machine): ...
+        """
+    )
+    result = inner.runpytest_subprocess("--machine-artifacts=art/in", "--machine-timeline=page/in.html", *arguments)
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(
+        ["*machine 'machine': state*", "no file '*art*': *", "timeline: '*in.html' could not be written: *"]
+    )
+    assert "INTERNALERROR" not in result.stdout.str()
 
 
 def test_a_frozen_machine_does_not_hang_the_report(run: Run) -> None:

@@ -111,6 +111,24 @@ def test_it(lab, turn):
     )
 
 
+@pytest.mark.usefixtures("told")
+def test_a_network_that_the_lab_does_not_have(run: Run) -> None:
+    """Not reached over it is what a test of a partition wants to see: a wrong name must not look like that."""
+    run(
+        LAB
+        + """
+from pytest_machine.errors import BadSpec
+
+@pytest.mark.machine(topology=LAB)
+def test_it(lab):
+    for wrong in (lambda: lab.reachable("web-1", "db", network="frnt"), lambda: lab.detach("db", "frnt")):
+        with pytest.raises(BadSpec, match="no network 'frnt'"):
+            wrong()
+""",
+        passed=1,
+    )
+
+
 @pytest.mark.parametrize(
     ("mark", "says"),
     [
@@ -122,6 +140,8 @@ def test_it(lab, turn):
             "topology=Topology(networks=['n'], roles={'a': Role(networks=['m'])})",
             "sit on the network 'm', and there is none",
         ),
+        ("topology=Topology(roles={3: Role()})", "cannot be called '3'"),
+        ("topology=Topology(networks={3: Net()}, roles={'a': Role()})", "cannot be called '3'"),
         ("topology=Topology(roles={'a': Role(memroy='1g')})", "takes no argument 'memroy'"),
         ("topology=Topology(roles={'a': Role(memory='much')})", "cannot have memory='much'"),
         ("topology=Topology(networks={'n': Net(mtu=1)}, roles={'a': Role()})", "cannot have an MTU of 1"),

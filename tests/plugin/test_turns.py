@@ -83,6 +83,33 @@ class TestOneProcess:
         )
         assert len(ids(log())) == 2
 
+    @pytest.mark.parametrize("scope", ["class", "module", "session"])
+    @pytest.mark.parametrize("reset", [True, False])
+    def test_what_is_destroyed_is_made_anew(self, run: Run, log: Log, scope: str, reset: bool) -> None:
+        """By the machine, by the lab, one or all of them."""
+        run(
+            f"""
+            import pytest
+            from dirty import use
+
+            @pytest.mark.machine("a", reuse="{scope}", reset={reset})
+            @pytest.mark.machine("b", reuse="{scope}", reset={reset})
+            class TestIt:
+                @pytest.fixture(autouse=True)
+                def used(self, lab):
+                    assert len(lab) == 2
+                    for machine in lab:
+                        use(machine, machine.name)
+
+                def test_one(self, lab): lab.destroy()
+                def test_two(self, lab): lab.remove(lab["b"])
+                def test_three(self, lab): lab["a"].destroy()
+                def test_four(self, lab): ...
+            """,
+            passed=4,
+        )
+        assert all(entry["found"] == [] for entry in log())
+
     def test_by_hand(self, run: Run, log: Log) -> None:
         run(
             """

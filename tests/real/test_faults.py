@@ -46,7 +46,7 @@ from pytest_machine import (
     halves,
     isolate,
 )
-from pytest_machine.errors import UnknownMachine, Unsupported, WaitTimeout
+from pytest_machine.errors import BadSpec, UnknownMachine, Unsupported, WaitTimeout
 from pytest_machine.lab import Lab
 from pytest_machine.machine import Machine
 from pytest_machine.model import State, Value
@@ -992,6 +992,8 @@ def test_a_machine_may_go_while_it_is_broken(lab: Lab) -> None:
         with lab.inject(Loss(0.5, "z")):
             assert not lab.reachable("x", "z", timeout=0.3)
     assert lab.reachable("x", "z")
+    with pytest.raises(BadSpec, match="is on a network 'zz'"), lab.inject(Loss(1.0, "x", "z", network="zz")):
+        pass
     with pytest.raises(UnknownMachine), lab.inject(Kill("y")):
         pass
     with pytest.raises(UnknownMachine), lab.inject(Partition(["x"], ["y"])):

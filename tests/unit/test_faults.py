@@ -268,6 +268,24 @@ def test_halves_of_one_machine() -> None:
         lambda: Partition(one_way=True),
         lambda: Loss(0),
         lambda: Loss(1.1),
+        lambda: Loss("a"),  # type: ignore[arg-type]
+        lambda: Loss(True, "a"),
+        lambda: Loss(0.5, "a", "a"),
+        lambda: Delay("100ms", "a"),  # type: ignore[arg-type]
+        lambda: ClockSkew("a"),  # type: ignore[arg-type]
+        lambda: Partition(["a"], ["b"], port=0),
+        lambda: Partition(["a"], ["b"], port=1 << 16),
+        lambda: Partition(["a"], ["b"], port="http"),  # type: ignore[arg-type]
+        lambda: Partition([], ["a"]).check(NAMES),
+        lambda: Partition(frozenset()).check(NAMES),
+        lambda: Partition(frozenset({("a", "a")})).check(NAMES),
+        lambda: schedule.steps(1, NAMES, [], every=1, stacked=1),
+        lambda: schedule.steps(1, NAMES, Partition, every=1, stacked=1),  # type: ignore[arg-type]
+        lambda: schedule.steps(1, NAMES, ["Kill"], every=1, stacked=1),  # type: ignore[list-item]
+        lambda: schedule.steps(1, NAMES, [Kill], every=0, stacked=1),
+        lambda: schedule.steps(1, NAMES, [Kill], every="2", stacked=1),  # type: ignore[arg-type]
+        lambda: schedule.steps(1, NAMES, [Kill], every=1, stacked=0),
+        lambda: schedule.steps("x", NAMES, [Kill], every=1, stacked=1),  # type: ignore[arg-type]
         lambda: Delay(-1),
         lambda: Delay(0.1, "a", jitter=-1),
         lambda: Rate("fast"),

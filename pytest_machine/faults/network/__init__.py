@@ -57,13 +57,14 @@ class NetworkFault(Told):
 
     def inject(self, field: Field) -> None:
         """Put all network faults in force, this one among them; raise `UnknownMachine` for one that is not there."""
-        self.check(list(field.hosts))
+        machines = list(field.hosts)
+        self.check(machines)
+        self.check_networks(field)
         concerned = self._concerned(field)
         running = [host for host in concerned if host.state is State.RUNNING]
         field.each(running, place)  # what is lacking is said before anything is done
         enforce(field, concerned)
         places, shapers = _places(field)
-        machines = list(field.hosts)
         holders = [
             here.name
             for here in places
@@ -75,6 +76,19 @@ class NetworkFault(Told):
     def check(self, machines: Sequence[str]) -> None:
         """Raise `UnknownMachine` or `BadSpec` where it makes no sense among these machines."""
         _know(machines, {name for each in self.effects(machines) for name in (each.sender, each.receiver) if name})
+
+    def check_networks(self, field: Field) -> None:
+        """Raise `BadSpec` for a network that no machine is on: what happens there would show in no test."""
+        if any(host.state is not State.RUNNING for host in field.hosts.values()):
+            return  # not every driver says what a machine that is away is on
+        known = sorted({name for host in field.hosts.values() for name in host.addresses if name})
+        for effect in self.effects(list(field.hosts)):
+            if effect.network and effect.network not in known:
+                raise BadSpec(
+                    f"No machine of this lab is on a network '{effect.network}'.",
+                    facts={"networks": names(known) or "none but the driver's own"},
+                    hint=f"@pytest.mark.machine('a', 'b', networks=['{effect.network}'])",
+                )
 
     def heal(self, field: Field) -> None:
         """Put all others in force."""
@@ -259,7 +273,7 @@ class Partition(NetworkFault):
     ) -> None:
         self.pairs = _cut(between, one_way=one_way)
         self.network = network
-        self.port = port
+        self.port = port if port is None else _port(port)
 
     def __repr__(self) -> str:
         more = "".join(f", {k}={v!r}" for k, v in (("network", self.network), ("port", self.port)) if v is not None)
@@ -269,6 +283,12 @@ class Partition(NetworkFault):
         """Raise `BadSpec` for halves of one machine, and `UnknownMachine`."""
         if self.pairs is None:
             topology.halves(machines)
+        elif not any(a != b for a, b in self.pairs):
+            raise BadSpec(
+                "This partition would cut nothing.",
+                facts={"machines": names(machines)},
+                hint="name machines on both sides: Partition(['a'], ['b'])",
+            )
         super().check(machines)
 
     @classmethod
@@ -302,6 +322,12 @@ def _cut(between: Sequence[object], *, one_way: bool) -> topology.Pairs | None:
             hint="Partition(['a'], ['b']), or Partition(isolate(lab, 'a'))",
         )
     return topology.groups(*between)
+
+
+def _port(given: object) -> int:
+    if isinstance(given, bool) or not isinstance(given, int) or not 0 < given < 1 << 16:
+        raise BadSpec(f"A port cannot be {given!r}.", hint="from 1 to 65535: Partition(['a'], ['b'], port=5432)")
+    return given
 
 
 def _shown(pairs: topology.Pairs | None) -> str:
@@ -341,6 +367,12 @@ class _Impaired(NetworkFault):
 
     def __init__(self, between: Sequence[object], one_way: bool, network: str | None) -> None:  # ours
         self.between = _named(between)
+        if twice := sorted({name for name in self.between if self.between.count(name) > 1}):
+            raise BadSpec(
+                f"Between '{twice[0]}' and itself no packet passes by a network.",
+                facts={"given": names(self.between)},
+                hint=f"name each machine once: {type(self).__name__} between 'a' and 'b'",
+            )
         self.one_way = one_way
         self.network = network
 
