@@ -19,7 +19,7 @@ from .layout import Commas, Flag, Switch
 if TYPE_CHECKING:
     from pytest_machine.birth import Witness
     from pytest_machine.driver import Driver
-    from pytest_machine.errors import MachineError
+    from pytest_machine.errors import MachineError, UsageError
     from pytest_machine.model import Engine, Record, Spec, Value
     from pytest_machine.store import Store
 
@@ -97,6 +97,7 @@ def _flags(driver: type) -> Iterator[click.Option]:
         yield (Switch if each.type is bool else Flag)(
             [each.flag, f"{_FIELD}{each.name}"],
             help=each.help,
+            type=int if each.type is int and each.kind is None else None,
             multiple=typing.get_origin(each.type) is tuple,
             shown=default,
             variable=each.env,
@@ -202,7 +203,7 @@ def _preview(ctx: click.Context, session: Session, name: str, given: dict[str, A
         driver = session.registry.configure(spec)
         refused = _refusal(driver)
     except UsageError as error:
-        raise Failed(f"Error setting machine configuration from flags provided: {error}") from error
+        raise _wrong(error, kind) from error
     if refused is not None:
         _refused(ctx, refused)
     known, variables = options(kind), from_environment(kind)
@@ -362,7 +363,7 @@ def _make(ctx: click.Context, session: Session, spec: Spec) -> Record:
         # What the user can mend is an error of flags, in the reference, and told before anything is made.
         refused = _refusal(driver)
     except UsageError as error:
-        raise Failed(f"Error setting machine configuration from flags provided: {error}") from error
+        raise _wrong(error, ctx.meta[_DRIVER]) from error
     _bootstrap(session.store, spec.authority)
     click.echo("Running pre-create checks...")
     if refused is not None:
@@ -385,6 +386,17 @@ def _make(ctx: click.Context, session: Session, spec: Spec) -> Record:
     return record
 
 
+def _wrong(error: UsageError, driver: type) -> Failed:
+    """Return the error of what was given for a driver, with the flag that gives it."""
+    from pytest_machine.options import options
+
+    text = str(error)
+    for each in options(driver).values():
+        if each.flag:
+            text = text.replace(f"hint: give {each.name}= ", f"hint: give {each.flag} ")
+    return Failed(f"Error setting machine configuration from flags provided: {text}")
+
+
 def _refusal(driver: Driver) -> MachineError | None:
     from pytest_machine.errors import MachineError, UsageError
 
@@ -398,8 +410,12 @@ def _refusal(driver: Driver) -> MachineError | None:
 
 
 def _refused(ctx: click.Context, error: Exception) -> NoReturn:
+    import json
+
     sentence, _, rest = str(error).partition("\n")
-    click.echo(f'Error with pre-create check: "{sentence}"' + (f"\n{rest}" if rest else ""), err=True)
+    # As Go quotes it, what is quoted in it too.
+    quoted = json.dumps(sentence, ensure_ascii=False)
+    click.echo(f"Error with pre-create check: {quoted}" + (f"\n{rest}" if rest else ""), err=True)
     ctx.exit(_PRE_CHECK)
 
 

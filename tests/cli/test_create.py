@@ -90,6 +90,17 @@ def test_refused(program: Program, argv: list[str], code: int, error: str) -> No
     assert program.left == set()
 
 
+@pytest.mark.parametrize("given", ["x", "2.5", ""])
+def test_a_drivers_number_is_one(program: Program, given: str) -> None:
+    said = program.here(
+        "create", "-d", "generic", "--generic-ip-address", "127.0.0.1", "--generic-ssh-port", given, "a"
+    )
+    why = f'invalid value "{given}" for flag -generic-ssh-port: strconv.ParseInt: parsing "{given}": invalid syntax'
+    assert (said.code, said.err) == (1, f"{why}\n")
+    assert said.out.startswith("Incorrect Usage.\n\nUsage: ")
+    assert program.store.names() == []
+
+
 def test_unknown_driver(program: Program) -> None:
     said = program.here("create", "-d", "fakr", "a")
     assert (said.code, said.out) == (1, "")

@@ -12,6 +12,7 @@ create -d fake a --fake-memory lots
 create -d fake a --fake-memory
 create -d fake a --nix
 create -d fake a --fake-unavailable "no moon"
+create -d generic --generic-ip-address 127.0.0.1 --generic-ssh-key /nowhere a
 create -d fake a --fake-fail-create disk
 ls
 create --driver fake a
