@@ -16,6 +16,8 @@ from pytest_machine.errors import MachineError
 from .command import Command, Failed, Session, argv0
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pytest_machine.model import Address
 
     from .noted import Noted
@@ -25,6 +27,13 @@ _COMPOSE = ("COMPOSE_CONVERT_WINDOWS_PATHS",) if os.name == "nt" else ()
 
 
 _UNREACHED = (errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.ENETUNREACH)
+
+# What OpenSSL finds wrong with a certificate → Go's words for it.
+_UNTRUSTED = {
+    9: "certificate has expired or is not yet valid",
+    10: "certificate has expired or is not yet valid",
+    **dict.fromkeys((2, 18, 19, 20, 21), "certificate signed by unknown authority"),
+}
 
 # Seconds: a third of what a client's certificate is good for is 275 days.
 _YOUNG = 180 * 86400
@@ -125,14 +134,27 @@ def _answer(machine: Noted, address: Address) -> None:
             ping(noted.running(machine), certs=machine.certificates)
     except (OSError, NotYet, MachineError) as error:
         place = address.url.removeprefix("tcp://")
+        why = _dialled(place, error, machine.certificates)
         raise Failed(
             "Error checking and/or regenerating the certs: "
-            f'There was an error validating certificates for host "{place}": {_dialled(place, error)}\n{_ADVICE}\n'
+            f'There was an error validating certificates for host "{place}": {why}\n{_ADVICE}\n'
         ) from error
 
 
-def _dialled(place: str, error: Exception) -> str:
-    """Return what went wrong; where nobody answers, as Go says it."""
+def _dialled(place: str, error: Exception, certs: Path) -> str:
+    """Return what went wrong, as Go says it; `certs` is where the certificates should be."""
+    import socket
+    import ssl
+
+    if isinstance(error, socket.gaierror):
+        return f"dial tcp: lookup {place.rpartition(':')[0]}: no such host"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = _UNTRUSTED.get(error.verify_code)
+        return f"x509: {why}" if why else str(error)
+    if isinstance(error, FileNotFoundError):
+        # Python's own names no file where it is of certificates.
+        missing = [name for name in ("ca.pem", "cert.pem", "key.pem") if not (certs / name).exists()]
+        return f"open {error.filename or certs / (missing or [''])[0]}: no such file or directory"
     if isinstance(error, TimeoutError):
         return f"dial tcp {place}: i/o timeout"
     if isinstance(error, OSError) and error.errno in _UNREACHED:

@@ -164,7 +164,22 @@ class TestShown:
         assert said.err.startswith(
             "Error running connection boilerplate: Error checking and/or regenerating the certs: There was an error "
             f'validating certificates for host "127.0.0.1:{record.address.engine_port}": '
+            "x509: certificate signed by unknown authority\nYou can attempt"
         )
+
+    @pytest.mark.parametrize("name", ["ca.pem", "key.pem"])
+    def test_config_without_a_certificate(self, program: Program, name: str) -> None:
+        program.make("a")
+        missing = program.store.load("a").directory / name
+        missing.unlink()
+        said = program.here("config", "a")
+        assert (said.code, f'": open {missing}: no such file or directory\n' in said.err) == (1, True), said.err
+
+    def test_env_of_a_host_that_nobody_knows(self, program: Program) -> None:
+        assert program.here("create", "-d", "none", "--url", "tcp://nobody.invalid:2376", "far").code == 0
+        said = program.here("env", "far", "--shell", "sh")
+        why = 'for host "nobody.invalid:2376": dial tcp: lookup nobody.invalid: no such host'
+        assert (said.code, said.err.splitlines()[0].endswith(why)) == (1, True), said.err
 
     def test_inspect(self, program: Program) -> None:
         assert program.here("create", "-d", "fake", "a", "--engine-label", "zone=a").code == 0
