@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_machine.errors import BadSpec, DriverError, StoreError, UsageError
-from pytest_machine.model import names
+from pytest_machine.model import SeedFile, names
 from pytest_machine.offline import refuse
 from pytest_machine.store import write
 
@@ -34,6 +34,7 @@ from .build import SUITES, Progress, Recipe, recipe
 from .engines import is_build
 
 __all__ = [
+    "BORN",
     "INIT",
     "SUITES",
     "Image",
@@ -53,6 +54,8 @@ __all__ = [
 
 INIT = "/usr/sbin/machine-init"
 """The program that a machine runs as its PID 1."""
+BORN = {"/var/log/lastlog": SeedFile(b"", 0o664)}
+"""What every machine of the image is born with besides its seed: without this one, sshd complains at each terminal."""
 
 
 @dataclass(frozen=True, slots=True)

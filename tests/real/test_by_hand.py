@@ -113,3 +113,9 @@ def test_a_file_of_machines_and_access_to_one(by_hand: ByHand, tmp_path: Path) -
     by_hand("down", "-y", "-f", str(file))
     assert networks(file) == []
     assert not {db.id} & {record.id for record in driver.find()}
+
+
+def test_a_login_at_a_terminal_shows_what_was_asked_for(by_hand: ByHand) -> None:
+    by_hand("create", "-d", "runc", "web")
+    # `-tt`: there is no terminal here, and the machine is to give one all the same.
+    assert by_hand("ssh", "web", "-tt", "tty").strip().startswith("/dev/pts/")

@@ -116,7 +116,7 @@ class DockerDriver:
                 # A run's machines know each other by /etc/hosts, and another run's may have the same names.
                 alias="" if record.run else record.name,
             )
-            life.give_birth(outer, record, shape, seed.all_files())
+            life.give_birth(outer, record, shape, {**images.BORN, **seed.all_files()})
 
     def destroy(self, record: Record) -> None:
         """Remove the machine's container and volume; with the last machine go the networks of all."""

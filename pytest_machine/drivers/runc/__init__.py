@@ -121,7 +121,7 @@ class RuncDriver:
         owner = lease.uid if self.userns else 0
         if not place.seeded():
             storage.make(place, disk=self.disk, owner=owner)
-            storage.plant(place, {**guest.files(), **seed.all_files()}, owner=owner)
+            storage.plant(place, {**images.BORN, **guest.files(), **seed.all_files()}, owner=owner)
             if record.preload:
                 from . import preload
 
