@@ -6,7 +6,6 @@ import contextlib
 import functools
 import json
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -363,9 +362,10 @@ class Machine:
     def port(self, container: str | Any, port: int, protocol: str = "tcp") -> HostPort:
         """Return where a container's published port is reached from here.
 
-        `container` is a name, an id or docker-py's container. Of a machine that is reached by published ports alone, it
-        is forwarded over SSH, until the machine is stopped or closed. Raises `NotRunning` when the port is not
-        published, `Unsupported` for one that cannot be forwarded: any but TCP's.
+        `container` is a name, an id or docker-py's container. Published at one address of the machine alone, it is at
+        that one. Where this is a loopback address, or the machine is reached by published ports alone, it is forwarded
+        over SSH, until the machine is stopped or closed. Raises `NotRunning` when the port is not published,
+        `Unsupported` for one that cannot be forwarded: any but TCP's.
         """
         found = self.docker.containers.get(container if isinstance(container, str) else container.id)
         bound = (found.attrs["NetworkSettings"]["Ports"] or {}).get(f"{port}/{protocol}")
@@ -375,21 +375,20 @@ class Machine:
                 facts={"state": found.status, "published": names(found.attrs["NetworkSettings"]["Ports"] or {})},
                 hint=f"containers.run(..., ports={{'{port}/{protocol}': None}})",
             )
-        # It may be published at one address of the machine's alone.
-        at = str(bound[0].get("HostIp") or "")
-        return self._reached(int(bound[0]["HostPort"]), protocol, at="" if at in ("0.0.0.0", "::") else at)  # noqa: S104
+        at, number = service.published(bound)
+        return self._reached(number, protocol, at=at)
 
     def _reached(self, port: int, protocol: str = "tcp", *, at: str = "") -> HostPort:
-        """Return where a port of the machine is reached from here."""
-        if not self.address.inner:
-            return HostPort(self.ip, port)
+        """Return where a port of the machine is reached from here; `at` is the one of its addresses that it is at."""
+        if not self.address.inner and not service.is_loopback(at):
+            return HostPort(at or self.ip, port)
         if protocol != "tcp":
             raise Unsupported(
                 f"Port {port}/{protocol} of the machine '{self.name}' cannot be reached from here.",
-                facts={"reached": "by forwarding over SSH, which takes TCP alone", "inside": self.address.inner},
+                facts={"reached": "by forwarding over SSH, which takes TCP alone", "inside": at or self.address.inner},
                 hint="reach it from another machine, or from a container on this one",
             )
-        return HostPort("127.0.0.1", self.connection.forward(port, host=at or "127.0.0.1"))
+        return HostPort("127.0.0.1", self.connection.forward(port, host=at or "127.0.0.1"), forwarded=True)
 
     def wait_for(
         self,
@@ -406,13 +405,16 @@ class Machine:
         the machine that must accept; `log` a regular expression that `container`'s log must show. With `container`,
         `http` and `port` speak of its ports, wherever they are published.
         """
+        page = None if http is None else service.page(http)
+        number = None if port is None else service.number(port)
         pattern = service.pattern(log, container)
         if (http, port, log) == (None, None, None):
             raise UsageError("Nothing was said to wait for.", hint="machine.wait_for(port=80)")
-        if http is not None:
-            wait(lambda: service.answers(self._located(http, container)), f"'{http}' on '{self.name}'", timeout=timeout)
-        if port is not None:
-            wait(lambda: self._listens(port, container), f"Port {port} of '{self.name}'", timeout=timeout)
+        if page is not None:
+            wait(lambda: service.answers(self._located(page, container)), f"'{http}' on '{self.name}'", timeout=timeout)
+        if number is not None:
+            where = f"Port {number} of '{self.name}'"
+            wait(lambda: service.listens(self._place(number, container)), where, timeout=timeout)
         if pattern is not None:
             what = f"'{log}' in the log of '{getattr(container, 'name', container)}'"
             wait(lambda: service.shows(self._log(container), pattern), what, timeout=timeout, every=0.1)
@@ -420,13 +422,9 @@ class Machine:
     def _place(self, port: int, container: str | Any) -> HostPort:
         return self._reached(port) if container is None else self.port(container, port)
 
-    def _listens(self, port: int, container: str | Any) -> None:
-        place = self._place(port, container)
-        (service.keeps if self.address.inner else service.accepts)(place)
-
-    def _located(self, http: str, container: str | Any) -> str:
-        match = re.fullmatch(r":(\d+)(/.*)?", http)
-        return f"http://{self._place(int(match[1]), container)}{match[2] or '/'}" if match else http
+    def _located(self, page: tuple[int | None, str], container: str | Any) -> str:
+        port, path = page
+        return path if port is None else f"http://{self._place(port, container)}{path}"
 
     def _log(self, container: str | Any) -> str:
         found = self.docker.containers.get(container if isinstance(container, str) else container.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,13 @@ import pytest
 
 from pytest_machine.driver import SupportsReserve
 from pytest_machine.drivers.runc import RuncDriver
-from pytest_machine.errors import CommandFailed, ConnectFailed, NotRunning, WaitTimeout
+from pytest_machine.errors import CommandFailed, ConnectFailed, NotRunning, Unsupported, WaitTimeout
 from pytest_machine.lab import Lab
 from pytest_machine.machine import Machine
 from pytest_machine.model import Record, Seed, Spec, State
 from pytest_machine.owner import Run
 from pytest_machine.plugins import Registry
+from pytest_machine.service import HostPort
 from pytest_machine.ssh import SshConnection
 from pytest_machine.waiting import NotYet, wait
 from tests.real.asked import engine_answers, on_host, pid_of, spec, specs
@@ -251,6 +253,27 @@ def test_services(shared: Machine) -> None:
             shared.port(web, 81)
     finally:
         web.remove(force=True)
+
+
+def test_a_service_of_one_address_is_reached_there(shared: Machine) -> None:
+    """At a loopback one by forwarding: at the machine's own nobody listens."""
+    page = ["sh", "-c", "mkdir /www; echo hello >/www/index.html; sleep 1; httpd -f -h /www"]
+    at = {"80/tcp": ("127.0.0.1", 8080), "81/tcp": (shared.ip, 8081), "53/udp": ("127.0.0.1", 8053)}
+    web = shared.docker.containers.run("busybox", page, ports=at, detach=True)
+    try:
+        place = shared.port(web, 80)
+        assert (place.host, place.forwarded) == ("127.0.0.1", True)
+        shared.wait_for(port=80, container=web, timeout=30)
+        shared.wait_for(http=":80/", container=web, timeout=30)
+        with urllib.request.urlopen(f"http://{place}/", timeout=10) as answer:
+            assert answer.read() == b"hello\n"
+        assert shared.port(web, 81) == HostPort(shared.ip, 8081)
+        with pytest.raises(Unsupported, match="udp") as refused:
+            shared.port(web, 53, "udp")
+        assert refused.value.facts["inside"] == "127.0.0.1"
+    finally:
+        web.remove(force=True)
+        shared.close()
 
 
 # What happens to it.

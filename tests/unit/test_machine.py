@@ -20,6 +20,9 @@ from pytest_machine.store import Store
         ({"container": "web"}, "Nothing was said to wait for."),
         ({"log": "ready"}, "'ready' can only be waited for in a container's log"),
         ({"log": "(", "container": "web"}, "'(' is no regular expression."),
+        ({"http": "/health"}, "'/health' is no page that could be waited for."),
+        ({"http": 8080}, "'8080' is no page that could be waited for."),
+        ({"port": "80"}, "'80' is no port."),
     ],
 )
 def test_nonsense_is_not_waited_for(make_record: Callable[..., Record], asked: dict[str, Any], says: str) -> None:
