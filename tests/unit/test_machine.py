@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pytest_machine import errors
 from pytest_machine.drivers.runc import RuncDriver
 from pytest_machine.errors import UsageError
 from pytest_machine.machine import Machine
@@ -32,3 +35,10 @@ def test_nonsense_is_not_waited_for(make_record: Callable[..., Record], asked: d
         machine.wait_for(**asked)
     assert str(refused.value).startswith(says)
     assert "hint: machine.wait_for(" in str(refused.value)
+
+
+def test_the_errors_are_said_to_be_public() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "api.md").read_text()
+    said = re.findall(r"^from pytest_machine\.errors import (.*)$", page, re.MULTILINE)
+    named = {name.strip() for line in said for name in line.split(",")}
+    assert {"CommandFailed", "WaitTimeout", "Unsupported", "UsageError"} <= named <= set(vars(errors))
