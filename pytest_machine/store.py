@@ -74,6 +74,21 @@ class Store:
         """Where the authority and the client's pair of this store's machines are."""
         return self.path / "certs"
 
+    def check(self) -> None:
+        """Raise `StoreError` where no store can be, because a file is in the way, say. One that is not there yet can."""
+        try:
+            os.scandir(self.path).close()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def make(self, name: str) -> Path:
+        """Return a directory of the store's, such as ``locks``; it is made where there is none, for its owner alone."""
+        directory = self.path / name
+        self._mkdir(directory)
+        return directory
+
     def add(self, record: Record) -> None:
         """Note a new machine; raises `MachineExists` when the name is taken.
 
@@ -172,8 +187,7 @@ class Store:
         from filelock import FileLock, Timeout
 
         self._directory(name)  # checks the name
-        locks = self.path / "locks"
-        self._mkdir(locks)
+        locks = self.make("locks")
         # A singleton, because one object is what makes it reentrant; thread-local, so that threads exclude each other.
         try:
             held = FileLock(locks / f"{name}.lock", is_singleton=True).acquire(timeout=timeout, poll_interval=0.01)
@@ -219,10 +233,20 @@ class Store:
         return self.path / "machines" / check_name(name)
 
     def _mkdir(self, directory: Path) -> None:
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # One by one: `parents=True` would make the ones between with the default mode.
-        for each in (directory.parent, directory):
-            each.mkdir(mode=0o700, exist_ok=True)
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # One by one: `parents=True` would make the ones between with the default mode.
+            for each in (directory.parent, directory):
+                each.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"The store '{self.path}' cannot be used.",
+            facts={"reason": error.strerror or error},
+            hint=f"choose another directory, or see what is there: ls -ld '{error.filename or self.path}'",
+        )
 
     def _write_record(self, record: Record) -> None:
         data = {"version": _VERSION, **record.with_(store=self.path).to_json()}

@@ -58,11 +58,13 @@ class Session:
 
     @functools.cached_property
     def store(self) -> Store:
-        """The command line's machines."""
+        """The command line's machines; raises `StoreError` where they cannot be."""
         from pytest_machine.owner import storage_path
         from pytest_machine.store import Store
 
-        return Store(Path(self.storage) if self.storage else storage_path())
+        store = Store(Path(self.storage) if self.storage else storage_path())
+        store.check()
+        return store
 
     @functools.cached_property
     def registry(self) -> Registry:

@@ -243,8 +243,7 @@ def alone(store: Store, name: str) -> Iterator[None]:
     from pytest_machine.model import check_name
 
     check_name(name)
-    locks = store.path / "locks"
-    locks.mkdir(mode=0o700, parents=True, exist_ok=True)
+    locks = store.make("locks")
     try:
         # No machine's own lock is called so: its name begins with a letter or digit.
         held = FileLock(locks / f".{name}.create").acquire(blocking=False)

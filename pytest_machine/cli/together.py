@@ -171,8 +171,7 @@ def _alone(session: Session, id_: Id, file: str) -> Iterator[None]:
     """Keep a second 'up' or 'down' of the same file out; the kernel lets go when this process dies."""
     from filelock import FileLock, Timeout
 
-    locks = session.store.path / "locks"
-    locks.mkdir(mode=0o700, parents=True, exist_ok=True)
+    locks = session.store.make("locks")
     try:
         held = FileLock(locks / f".{id_}.up").acquire(blocking=False)
     except Timeout:

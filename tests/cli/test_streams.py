@@ -15,7 +15,7 @@ from .conftest import Program
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="a shell of Unix's closes them")
 
 
-@pytest.fixture(params=["", "1"], ids=["buffered", "unbuffered"], autouse=True)
+@pytest.fixture(params=["", "1"], ids=["buffered", "unbuffered"])
 def buffering(request: pytest.FixtureRequest, program: Program) -> None:
     """Have the program keep what it shows until it is flushed, as is usual, or not, as it is in many containers."""
     program.environ["PYTHONUNBUFFERED"] = request.param  # empty: as if it was not set
@@ -36,6 +36,7 @@ def shell(program: Program, script: str, *argv: str) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize("lines", [1, 2, 4, 7])
+@pytest.mark.usefixtures("buffering")
 def test_whoever_reads_the_first_lines_of_create_leaves_no_half_machine(program: Program, lines: int) -> None:
     """Whole or not at all. The certificates of an authority are two lines more, the first time."""
     program.here("create", "-d", "none", "--url", "tcp://127.0.0.1:9", "first")
@@ -52,6 +53,7 @@ def test_whoever_reads_the_first_lines_of_create_leaves_no_half_machine(program:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
 @pytest.mark.parametrize("argv", [["create", "-d", "fake", "web"], ["ls"], ["--help"], ["version"]])
+@pytest.mark.usefixtures("buffering")
 def test_a_full_disk_is_told(program: Program, argv: list[str]) -> None:
     code, _, error = shell(program, '"$@" >/dev/full', *argv)
     assert (code, error) == (1, "No space left on device\n")
@@ -60,10 +62,12 @@ def test_a_full_disk_is_told(program: Program, argv: list[str]) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
 @pytest.mark.parametrize("argv", [["nix"], ["status", "nix"]])
+@pytest.mark.usefixtures("buffering")
 def test_where_no_error_can_be_told_the_exit_code_does(program: Program, argv: list[str]) -> None:
     assert shell(program, '"$@" 2>/dev/full', *argv) == (1, "", "")
 
 
+@pytest.mark.usefixtures("buffering")
 def test_without_any_stream(program: Program) -> None:
     """What is opened then must not become one."""
     closed = '"$@" <&- >&- 2>&-'
@@ -78,3 +82,27 @@ def test_without_any_stream(program: Program) -> None:
     assert program.left == {"web"}
     assert shell(program, closed, "rm", "-y", "web") == (0, "", "")
     assert program.left == set()
+
+
+@pytest.mark.parametrize(
+    "argv", [["ls"], ["ls", "-q"], ["status", "a"], ["create", "-d", "fake", "a"], ["active"], ["env"]]
+)
+@pytest.mark.parametrize("below", ["", "store"])
+def test_a_store_that_cannot_be_is_told(quick: Program, tmp_path: Path, argv: list[str], below: str) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / below
+    said = quick("-s", str(path), *argv)
+    assert (said.code, said.out) == (1, "")
+    first, *facts, hint = said.err.splitlines()
+    assert first == f"The store '{path}' cannot be used."
+    assert facts == ["  reason  Not a directory"]
+    assert hint == f"hint: choose another directory, or see what is there: ls -ld '{path}'"
+
+
+def test_a_store_is_its_owners_alone(quick: Program, tmp_path: Path) -> None:
+    """What is above it is as directories are."""
+    usual = tmp_path / "usual"
+    usual.mkdir()
+    assert quick("-s", str(tmp_path / "a" / "store"), "create", "-d", "fake", "web").code == 0
+    modes = [path.stat().st_mode & 0o777 for path in (tmp_path / "a", tmp_path / "a" / "store")]
+    assert modes == [usual.stat().st_mode & 0o777, 0o700]
