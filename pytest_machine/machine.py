@@ -31,7 +31,7 @@ from .driver import (
     SupportsSnapshots,
 )
 from .errand import Errand
-from .errors import BadSpec, MachineError, NotRunning, Unsupported, UsageError
+from .errors import BadSpec, ConnectFailed, MachineError, NotRunning, Unsupported, UsageError
 from .model import Address, Id, Network, Record, Result, Seen, Spec, State, names
 from .options import configure
 from .plugins import Registry, another
@@ -55,6 +55,10 @@ _GRACE = 1.0
 # Seconds that Docker gets to come back after it was given other certificates or another release.
 _PROVISIONED = 60.0
 
+# Seconds that its Docker gets to answer for the first time before its driver is asked whether the machine runs at all,
+# and those that one answer may take.
+_FIRST, _ANSWER = 5.0, 60.0
+
 # What the engine held when the machine was noted.
 _PRISTINE = "pristine.json"
 
@@ -62,6 +66,10 @@ _PRISTINE = "pristine.json"
 # that are configured by DOCKER_CERT_PATH (requests' bug 3829), so each gets a bundle that has both.
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+
+
+class _Off(NotRunning, ConnectionError):
+    """Nobody can answer. A ConnectionError, so that whoever waits goes on: somebody else may be about to start it."""
 
 
 def _quiet(_: str) -> None:
@@ -220,13 +228,53 @@ class Machine:
 
     # What is in it.
 
+    def _client(self) -> docker.DockerClient:
+        address, directory = self.address, self.record.directory
+        try:
+            found = engine.client(address, certs=directory, timeout=_FIRST)
+        except OSError as error:
+            if off := self._off():
+                raise off from error
+            if not isinstance(error, TimeoutError):
+                raise
+            return engine.client(address, certs=directory, timeout=_ANSWER)
+        found.api.timeout = int(_ANSWER)
+        return found
+
     @property
     def docker(self) -> docker.DockerClient:
-        """A client of its engine: its own certificates, no proxy, an answer within 60 s or an error."""
+        """A client of its engine: its own certificates, no proxy, an answer within 60 s or an error.
+
+        Raises `NotRunning` when it does not answer because the machine is stopped or paused.
+        """
         with self._lock:
             if self._docker is None:
-                self._docker = engine.client(self.address, certs=self.record.directory)
+                self._docker = self._client()
             return self._docker
+
+    def _off(self) -> NotRunning | None:
+        """Return the error for a machine that does not run; nothing where it does, or its driver cannot tell."""
+        try:
+            state = self.state
+        except (MachineError, OSError):
+            return None
+        if state in (State.RUNNING, State.PREPARING):
+            return None
+        return _Off(
+            f"The machine '{self.name}' does not run.",
+            facts={"state": state},
+            hint={State.PAUSED: "machine.resume()", State.ABSENT: "docker-machine ls"}.get(state, "machine.start()"),
+        )
+
+    @contextlib.contextmanager
+    def _telling_state(self) -> Iterator[None]:
+        """Let an error of SSH say so when it is because the machine does not run."""
+        try:
+            yield
+        except ConnectFailed as error:
+            if off := self._off():
+                error.facts, error.hint = {**off.facts, **error.facts}, off.hint
+            raise
 
     @property
     def connection(self) -> SshConnection:
@@ -253,7 +301,8 @@ class Machine:
 
         Its words are texts or paths, its input text or bytes; raises `UsageError` for anything else.
         """
-        return self.connection.run(*argv, check=check, timeout=timeout, input=input)
+        with self._telling_state():
+            return self.connection.run(*argv, check=check, timeout=timeout, input=input)
 
     def put(
         self,
@@ -263,11 +312,13 @@ class Machine:
         mode: int = 0o644,
     ) -> None:
         """Write bytes, a local file or a local directory to `target` in the machine; a text is a local path."""
-        self.connection.put(source, target, mode=mode)
+        with self._telling_state():
+            self.connection.put(source, target, mode=mode)
 
     def get(self, source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
         """Bring a file or directory of the machine home."""
-        self.connection.get(source, target)
+        with self._telling_state():
+            self.connection.get(source, target)
 
     def capture(
         self,

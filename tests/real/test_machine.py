@@ -344,6 +344,10 @@ def test_it_keeps_its_data_over_its_boots(lab: Lab, busybox: LOADER, disk: str |
     machine.stop()
     if disk is None:  # once is enough: it takes as long as a connection may
         assert machine.run("true", check=False).returncode == 255
+        begun = time.monotonic()
+        with pytest.raises(NotRunning, match=r"hint: machine\.start\(\)"):
+            _ = machine.docker
+        assert time.monotonic() - begun < 20, "it was not asked whether it runs"
     machine.start()
     machine.start()
     all_is_there()
@@ -371,6 +375,8 @@ def test_a_paused_machine_stands_still(lab: Lab) -> None:
         silent.settimeout(0.5)
         with pytest.raises(TimeoutError):
             silent.recv(1)
+    with pytest.raises(NotRunning, match=r"hint: machine\.resume\(\)"):
+        _ = machine.docker
     assert beat.read_text() == frozen
     machine.resume()
     machine.resume()
