@@ -347,6 +347,8 @@ def _adopt(record: Record, access: Access, *, store: Store) -> None:
     try:
         if access.key is not None:
             write(record.directory / KEY, access.key.read_bytes(), durable=False)
+            if (public := access.key.with_name(f"{access.key.name}.pub")).exists():
+                write(record.directory / f"{KEY}.pub", public.read_bytes(), mode=0o644, durable=False)
         if access.certs is None:
             certs.Authority.ensure(store.certificates, record.authority).copy_client(record.directory)
         else:

@@ -75,7 +75,7 @@ class Store:
         return self.path / "certs"
 
     def check(self) -> None:
-        """Raise `StoreError` where no store can be, because a file is in the way, say. One that is not there yet can."""
+        """Raise `StoreError` where no store can be, because a file is in the way. One that is not there yet can."""
         try:
             os.scandir(self.path).close()
         except FileNotFoundError:

@@ -76,20 +76,24 @@ def config(record: Record) -> dict[str, Any]:
 def _driver(record: Record, swarm: dict[str, object]) -> dict[str, object]:
     address = record.address
     options = {name: list(value) if isinstance(value, tuple) else value for name, value in record.options.items()}
-    return {
+    key = record.directory / _KEY
+    ours = {
         "IPAddress": (urlsplit(address.engine).netloc if address.engine else address.ip) if address else "",
         "MachineName": record.name,
-        "SSHUser": address.user if address else "",
+        # None: it has no SSH.
+        "SSHUser": address.user if address and address.ssh_port else "",
         "SSHPort": address.ssh_port if address else 0,
-        "SSHKeyPath": str(record.directory / _KEY),
+        "SSHKeyPath": str(key) if key.exists() else "",
         "StorePath": str(record.store),
         "SwarmMaster": swarm["Master"],
         "SwarmHost": swarm["Host"],
         "SwarmDiscovery": swarm["Discovery"],
-        **{_capitalized(name): value for name, value in options.items()},
-        "Id": record.id,
-        "Options": options,
     }
+    if address and not address.engine:
+        ours["EnginePort"] = address.engine_port
+    # What is known of it now counts for more than what was asked for, perhaps in a text.
+    asked = {_capitalized(name): value for name, value in options.items() if _capitalized(name) not in ours}
+    return {**ours, **asked, "Id": record.id, "Options": options}
 
 
 def _capitalized(name: str) -> str:

@@ -99,14 +99,15 @@ def _worked_on(machine: Noted, work: _Work, unchanged: str, *, named: bool) -> N
     def tell(text: str) -> None:
         noted.say(f"({machine.name}) {text}" if named else text)
 
-    state = noted.look(machine).state
-    if state is not State.RUNNING:
+    seen = noted.look(machine)
+    if seen.state is not State.RUNNING:
         if work is not _upgrade or not isinstance(there.driver, SupportsPower):
             noted.running(machine)  # it raises, and says why
             raise Failed(noted.NOT_RUNNING)  # or it runs by now, of all times
         tell("Starting machine so machine can be upgraded...")
         there.start()
-    tell("Waiting for SSH to be available...")
+    if seen.address is None or seen.address.ssh_port:  # one without SSH is refused in a moment
+        tell("Waiting for SSH to be available...")
     changed = work(there, tell)
     refresh(machine)
     for each in changed:
