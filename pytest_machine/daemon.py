@@ -2,7 +2,8 @@
 
 They are in the machine from birth, so that they work on every driver and cost nothing::
 
-    /etc/docker/daemon.json      registry mirrors, insecure registries, labels, and any option of Docker's own
+    /etc/docker/daemon.json      registry mirrors, insecure registries, labels, and any option of Docker's own; there
+                                 the label of the machine's driver, too, which is in no settings
     /etc/docker/machine.env      variables, for the image's init
 """
 
@@ -25,8 +26,11 @@ _OURS = ("containerd", "data-root", "graph", "hosts", "tls", "tlscacert", "tlsce
 _ARGUMENTS = {"registry-mirrors": "registry_mirror", "insecure-registries": "insecure_registries", "labels": "labels"}
 # What the init itself lives by, or says to dockerd.
 _INIT = ("DOCKERD_ARGS", "MACHINE_ADDRESS", "PATH", "BASH_ENV", "ENV", "IFS", "LD_PRELOAD", "LD_LIBRARY_PATH")
-FILES = {"/etc/docker/daemon.json": 0o644, "/etc/docker/machine.env": 0o600}
+_JSON = "/etc/docker/daemon.json"
+FILES = {_JSON: 0o644, "/etc/docker/machine.env": 0o600}
 """What is made of the settings, with modes: a proxy's address among the variables may hold a password."""
+BORN = "as it was born\n"
+"""What the mark that a daemon runs with its files (`pytest_machine.guest.applied`) says where it was born with them."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -38,7 +42,7 @@ def files(engine: Engine) -> dict[str, SeedFile]:
     _check(engine)
     found: dict[str, SeedFile] = {}
     if options := _options(engine):
-        found["/etc/docker/daemon.json"] = SeedFile((json.dumps(options, indent=2, sort_keys=True) + "\n").encode())
+        found[_JSON] = _config(options)
     if engine.env:
         lines = [f"{name}={shlex.quote(value)}\n" for name, value in sorted(engine.env.items())]
         found["/etc/docker/machine.env"] = SeedFile("".join(lines).encode(), 0o600)
@@ -51,11 +55,33 @@ def read(directory: Path) -> Engine:
     return read_files({path: SeedFile(file.read_bytes()) for path, file in kept.items() if file.exists()})
 
 
+def planted(directory: Path, provider: str) -> dict[str, SeedFile]:
+    """Return the files that a machine is born with: those that lie in its directory, with the label of its driver."""
+    kept = {path: directory / Path(path).name for path in FILES}
+    found = {path: SeedFile(file.read_bytes(), FILES[path]) for path, file in kept.items() if file.exists()}
+    options = json.loads(found[_JSON].content) if _JSON in found else {}
+    return {**found, _JSON: _config(labelled(options, provider))}
+
+
+def labelled(options: Mapping[str, object], provider: str) -> dict[str, object]:
+    """Return the daemon's options with the label that says who made its machine, as Docker Machine writes it."""
+    labels = options.get("labels")
+    others = [str(label) for label in labels] if isinstance(labels, list) else []
+    return {
+        **options,
+        "labels": [*(each for each in others if not each.startswith("provider=")), f"provider={provider}"],
+    }
+
+
+def _config(options: Mapping[str, object]) -> SeedFile:
+    return SeedFile((json.dumps(options, indent=2, sort_keys=True) + "\n").encode())
+
+
 def read_files(files: Mapping[str, SeedFile]) -> Engine:
     """Return the settings that these files hold."""
     options: dict[str, object] = {}
     env: dict[str, str] = {}
-    if file := files.get("/etc/docker/daemon.json"):
+    if file := files.get(_JSON):
         options = json.loads(file.content)
     if file := files.get("/etc/docker/machine.env"):
         for word in shlex.split(file.content.decode()):

@@ -161,7 +161,7 @@ def test_settings_as_the_daemon_tells_them(lab: Lab) -> None:
     info = machine.docker.info()
     assert info["RegistryConfig"]["Mirrors"] == ["http://192.0.2.1:5000/"]
     assert "192.0.2.2:5000" in info["RegistryConfig"]["IndexConfigs"]
-    assert sorted(info["Labels"]) == ["tier=db", "zone=a"]
+    assert sorted(info["Labels"]) == ["provider=runc", "tier=db", "zone=a"]
     assert info["NoProxy"] == "192.0.2.2"
     pid = machine.run("pidof", "dockerd").stdout.split()[0]
     assert "HTTPS_PROXY=http://user:it's a pass@192.0.2.3:3128" in machine.run(
@@ -170,7 +170,7 @@ def test_settings_as_the_daemon_tells_them(lab: Lab) -> None:
     assert machine.run("stat", "-c", "%a", "/etc/docker/machine.env").stdout == "600\n"
     assert "a pass" not in (machine.record.directory / "pytest-machine.json").read_text()
     machine.restart()
-    assert sorted(machine.docker.info()["Labels"]) == ["tier=db", "zone=a"]
+    assert sorted(machine.docker.info()["Labels"]) == ["provider=runc", "tier=db", "zone=a"]
 
 
 def test_an_option_that_docker_does_not_know_ends_the_wait(lab: Lab) -> None:

@@ -20,9 +20,11 @@ import pytest
 from examples.demo.conftest import busybox_archive
 from pytest_machine import engine
 from pytest_machine.certs import Authority
+from pytest_machine.daemon import read
 from pytest_machine.driver import Driver, SupportsReserve
 from pytest_machine.errors import ProvisionFailed
 from pytest_machine.facts import probe
+from pytest_machine.lab import Lab
 from pytest_machine.model import Address, Engine, Record, Seed, SeedFile, Spec, new_id
 from pytest_machine.owner import Run, host_id
 from pytest_machine.plugins import Registry
@@ -322,6 +324,26 @@ def test_by_command_with_a_script_as_a_user_with_sudo(elsewhere: Host, bookworm:
     assert "newest release already" in program("upgrade", "mine")
     program("rm", "-y", "mine")
     assert "zone=a" in elsewhere.run("docker info"), "it is let go as it is"
+
+
+def test_a_newborn_machine_is_what_provisioning_would_make_of_it(lab: Lab) -> None:
+    settings = Engine(labels={"zone": "a"}, options={"log-driver": "local"}, env={"NO_PROXY": "it's mine"})
+    (machine,) = lab.create(Spec(driver="runc", engine=settings))
+    daemon = machine.run("pidof", "dockerd").stdout
+    assert sorted(machine.docker.info()["Labels"]) == ["provider=runc", "zone=a"]
+    for _ in range(2):
+        assert machine.provision() == []
+    assert machine.run("pidof", "dockerd").stdout == daemon
+    # The label is nobody's setting.
+    noted = {"options": {"labels": ["zone=a"], "log-driver": "local"}, "env": ["NO_PROXY"]}
+    assert machine.record.engine == noted
+    assert read(machine.record.directory) == settings
+    # Nor is it taken for what it was at birth when something of it is replaced.
+    (second,) = lab.create(Spec(driver="runc"))
+    daemon = second.run("pidof", "dockerd").stdout
+    assert second.regenerate_certs()[-1] == "restarted Docker"
+    assert second.run("pidof", "dockerd").stdout != daemon
+    assert second.provision() == []
 
 
 # Takes the lock as another apt would, says so, and gives it back after some seconds; perl is in every Debian.

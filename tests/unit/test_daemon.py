@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from pytest_machine import daemon
 from pytest_machine.errors import BadSpec
 from pytest_machine.model import Engine
+from pytest_machine.provisioner import Facts
+from pytest_machine.provisioners.daemon import _is_applied
 
 GOLDEN = Path(__file__).parents[1] / "rendered"
 FULL = Engine(
@@ -83,8 +86,28 @@ def test_two_settings_by_which_images_are_stored_differ() -> None:
     assert daemon.storage(Engine(options={"storage-driver": "vfs"})) == {"storage-driver": "vfs"}
 
 
+def test_a_machine_is_born_with_its_drivers_label_which_is_no_setting(tmp_path: Path) -> None:
+    for engine in (Engine(), FULL, Engine(labels={"provider": "mine"})):
+        for path, file in daemon.files(engine).items():
+            (tmp_path / Path(path).name).write_bytes(file.content)
+        born = daemon.planted(tmp_path, "runc")
+        assert {path: file.mode for path, file in born.items()}.items() <= daemon.FILES.items()
+        settings = daemon.read_files(born)
+        assert settings.labels == {**engine.labels, "provider": "runc"}
+        assert replace(settings, labels=engine.labels) == engine
+        assert daemon.read(tmp_path) == engine
+        for path in daemon.FILES:
+            (tmp_path / Path(path).name).unlink(missing_ok=True)
+
+
 @pytest.mark.parametrize("engine", [Engine(), FULL, Engine(env={"HTTPS_PROXY": "http://u:p w'$@proxy"})])
 def test_settings_are_read_back_from_their_files(engine: Engine, tmp_path: Path) -> None:
     for path, file in daemon.files(engine).items():
         (tmp_path / Path(path).name).write_bytes(file.content)
     assert daemon.read(tmp_path) == engine
+
+
+def test_as_it_was_born_is_another_engine_not() -> None:
+    """One that was installed later does not run before it is started."""
+    for seen, holds in ({"version": "26.1.5"}, True), ({"version": "20.10"}, False), ({}, False):
+        assert _is_applied(daemon.BORN, Facts(os="debian", engine="26.1.5"), seen) is holds

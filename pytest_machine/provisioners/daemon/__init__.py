@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from pytest_machine import daemon
 from pytest_machine.connection import Connection
 from pytest_machine.errors import ProvisionFailed, WaitTimeout
 from pytest_machine.facts import directory
@@ -38,7 +39,7 @@ class DaemonProvisioner:
             self._ask(guest, file.content.decode())
         tell(CONFIGURING)
         changed = self._write(guest, facts, planned, there)
-        if "missing" in seen or changed or there.get(mark) != _as_it_runs(facts, seen):
+        if "missing" in seen or changed or not _is_applied(there.get(mark, ""), facts, seen):
             changed.append("restarted Docker" if "version" in seen else "started Docker")
             guest.do(services.restart(facts), tell=tell)
             seen = {**seen, **self._wait(guest, facts, port)}
@@ -99,6 +100,12 @@ class DaemonProvisioner:
             return [f"opened port {port} in {found}"]
         tell(firewall.warning(found, port))
         return []
+
+
+def _is_applied(mark: str, facts: Facts, seen: Mapping[str, str]) -> bool:
+    """Whether the daemon that is installed runs, with the files that are there; nobody asked one as it was born."""
+    born = mark == daemon.BORN and facts.engine == seen.get("version")
+    return born or mark == _as_it_runs(facts, seen)
 
 
 def _as_it_runs(facts: Facts, seen: Mapping[str, str]) -> str:

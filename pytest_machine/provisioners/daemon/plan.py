@@ -104,7 +104,12 @@ def plan(facts: Facts, wanted: Wanted, there: Mapping[str, str], unit: str = "")
 
 
 def block(text: str, ours: str) -> str:
-    """Return a text in which our block says this; nothing: it is taken out. All else stays as it is."""
+    """Return a text in which our block says this; nothing: it is taken out. All else stays as it is.
+
+    A text that says just this is as the machine was born with it, and stays, too.
+    """
+    if text == ours:
+        return text
     rest = _BLOCK.sub("", text)
     if not ours:
         return rest
@@ -124,10 +129,7 @@ def _options(wanted: Wanted) -> dict[str, object]:
     """Return what is wanted of daemon.json, the label of the driver included."""
     file = daemon.files(wanted.engine).get("/etc/docker/daemon.json")
     found: dict[str, object] = json.loads(file.content) if file else {}
-    if wanted.provider:
-        labels = [label for label in _list(found.get("labels")) if not label.startswith("provider=")]
-        found["labels"] = [*labels, f"provider={wanted.provider}"]
-    return found
+    return daemon.labelled(found, wanted.provider) if wanted.provider else found
 
 
 def _listening(facts: Facts, wanted: Wanted) -> dict[str, object]:
