@@ -30,6 +30,14 @@ _FALSE = ("0", "f", "F", "false", "FALSE", "False")
 _DEBUG = ("-D", "--debug", "-debug")
 
 
+_UPDATE = click.Option(
+    ["--update-config"],
+    is_flag=True,
+    expose_value=False,
+    help="Read the flags and variables of the machines' driver anew, first of all",
+)
+
+
 class BadFlag(Exception):
     """A flag that there is not, or that cannot be read; in Go's words."""
 
@@ -80,6 +88,11 @@ class Command(HelpfulCommand):
     wrong_usage = 0
     """The exit code for a flag that there is not: Docker Machine's own, on which scripts may rely."""
 
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return its flags and arguments; with names of machines, the flag goes that is about these."""
+        found = super().get_params(ctx)
+        return [*found, _UPDATE] if any(map(_names_machines, self.params)) else found
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read flags in Go's way; what cannot be read is told with the command's help."""
         try:
@@ -113,6 +126,12 @@ class Command(HelpfulCommand):
     def code(self, error: MachineError | OSError) -> int:  # noqa: ARG002  # what others go by
         """Return the exit code for an error: Docker Machine knows but one."""
         return 1
+
+
+def _names_machines(param: click.Parameter) -> bool:
+    return isinstance(param, click.Argument) and (
+        param.name == "name" or str(param.metavar).startswith(("[NAME]", "NAME|"))
+    )
 
 
 class Ours(Command):

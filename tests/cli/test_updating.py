@@ -41,6 +41,13 @@ def test_what_is_not_given_stays(made: Program) -> None:
     assert made.store.load("web").options["tags"] == ("x", "y")
 
 
+def test_help_has_it_where_machines_are_named(quick: Program) -> None:
+    for command in ("rm", "ip", "ssh", "snapshot"):
+        assert "--update-config" in quick(command, "--help").out
+    for command in ("create", "ls", "image", "help", "import"):
+        assert "--update-config" not in quick(command, "--help").out
+
+
 def test_it_needs_to_be_asked_for(made: Program) -> None:
     said = made.here("ip", "--cloud-key", "opensesame", "web")
     assert "flag provided but not defined: -cloud-key" in said.err
