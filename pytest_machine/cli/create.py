@@ -34,6 +34,17 @@ _NO_SWARM = (
 )
 _PRE_CHECK = 3
 """The exit code where a driver cannot make machines here."""
+# Argument of the marker's, of which errors speak → flag.
+_ARGUMENTS = {
+    "engine_env": "--engine-env",
+    "engine_options": "--engine-opt",
+    "insecure_registries": "--engine-insecure-registry",
+    "labels": "--engine-label",
+    "registry_mirror": "--engine-registry-mirror",
+}
+_ARGUMENT = re.compile(
+    rf"\b({'|'.join(_ARGUMENTS)})=(?:\[?'(?P<value>[^']*)'\]?|{{'(?P<name>[^']*)': '(?P<is>[^']*)'}}|(?P<any>…))?"
+)
 _DRIVER, _FIELD = "pytest_machine.driver", "option_"
 
 
@@ -386,14 +397,19 @@ def _make(ctx: click.Context, session: Session, spec: Spec) -> Record:
 
 
 def _wrong(error: UsageError, driver: type) -> Failed:
-    """Return the error of what was given for a driver, with the flag that gives it."""
+    """Return the error of what was given for a driver or the engine, with the flags that give it."""
     from pytest_machine.options import options
 
-    text = str(error)
+    text = _ARGUMENT.sub(_as_flag, str(error))
     for each in options(driver).values():
         if each.flag:
             text = text.replace(f"hint: give {each.name}= ", f"hint: give {each.flag} ")
     return Failed(f"Error setting machine configuration from flags provided: {text}")
+
+
+def _as_flag(found: re.Match[str]) -> str:
+    value = f"{found['name']}={found['is']}" if found["name"] else found["value"] or found["any"]
+    return " ".join(filter(None, (_ARGUMENTS[found[1]], value)))
 
 
 def _refusal(driver: Driver) -> MachineError | None:

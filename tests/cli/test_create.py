@@ -90,6 +90,23 @@ def test_refused(program: Program, argv: list[str], code: int, error: str) -> No
     assert program.left == set()
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--engine-registry-mirror", "x"], "hint: write --engine-registry-mirror https://mirror.example\n"),
+        (["--engine-insecure-registry", "http://x"], "hint: write --engine-insecure-registry registry.example:5000\n"),
+        (["--engine-insecure-registry", "http://x"], "cannot have 'http://x' in --engine-insecure-registry.\n"),
+        (["--engine-opt", "labels=x"], "there is an argument for it: --engine-label\nhint: write --engine-label …\n"),
+        (["--engine-env", "1x=1"], "hint: write --engine-env HTTPS_PROXY=…\n"),
+        (["--fake-memory", "lots"], "hint: give --fake-memory another value, or leave it out\n"),
+    ],
+)
+def test_hints_are_flags(program: Program, flags: list[str], said: str) -> None:
+    shown = program.here("create", "-d", "fake", *flags, "a")
+    assert (shown.code, said in shown.err) == (1, True), shown.err
+    assert program.store.names() == []
+
+
 @pytest.mark.parametrize("given", ["x", "2.5", ""])
 def test_a_drivers_number_is_one(program: Program, given: str) -> None:
     said = program.here(
