@@ -20,12 +20,12 @@ from . import certs, daemon, engine, preloads, ssh
 from .driver import Driver, SupportsAdoption, SupportsConsole, SupportsPower, SupportsPreload, SupportsReserve
 from .errand import Errand, wait_all
 from .errors import CleanupFailed, DriverError, EngineFailed, StoreError, WaitTimeout
-from .guest import applied
 from .model import Access, Address, Engine, Record, Seed, SeedFile, Spec, State, new_id
 from .options import options
 from .owner import host_id
 from .plugins import Registry
-from .provisioner import CONFIGURING, COPYING_HERE, COPYING_THERE, ENGINE_PORT, Facts, Wanted
+from .provisioner import CONFIGURING, COPYING_HERE, COPYING_THERE, ENGINE_PORT, Wanted
+from .provisioners.daemon.plan import born_with
 from .store import Store, write
 from .waiting import NotYet, wait
 
@@ -34,7 +34,6 @@ KEY = "id_ed25519"
 HOST_KEY = "ssh_host_ed25519_key"
 KNOWN_HOSTS = "known_hosts"
 _LOADED = "loaded.json"
-_MARK = applied(Facts(os="debian"))
 # The lines of it that every machine has.
 _LOCAL = ("127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback")
 HOSTS = "hosts"
@@ -367,10 +366,11 @@ def seed(record: Record) -> Seed:
     """Return what the machine was born with, from its directory: the same keys and certificates, its names of today."""
     directory = record.directory
     files = {"/etc/hosts": SeedFile((directory / HOSTS).read_bytes())} if (directory / HOSTS).exists() else {}
-    files |= daemon.planted(directory, record.driver)
+    settings = daemon.planted(directory, record.driver)
+    files |= settings
     if (directory / "server.pem").exists():
         # All that its daemon reads is there when it starts: whoever provisions it finds nothing to do.
-        files |= {**engine_files(directory), _MARK: SeedFile(daemon.BORN.encode(), 0o600)}
+        files |= {**engine_files(directory), **born_with(settings)}
     return Seed(
         hostname=record.name,
         authorized_key=_text(directory / f"{KEY}.pub").strip(),

@@ -29,8 +29,6 @@ _INIT = ("DOCKERD_ARGS", "MACHINE_ADDRESS", "PATH", "BASH_ENV", "ENV", "IFS", "L
 _JSON = "/etc/docker/daemon.json"
 FILES = {_JSON: 0o644, "/etc/docker/machine.env": 0o600}
 """What is made of the settings, with modes: a proxy's address among the variables may hold a password."""
-BORN = "as it was born\n"
-"""What the mark that a daemon runs with its files (`pytest_machine.guest.applied`) says where it was born with them."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 

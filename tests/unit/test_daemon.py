@@ -16,6 +16,7 @@ from pytest_machine.errors import BadSpec
 from pytest_machine.model import Engine
 from pytest_machine.provisioner import Facts
 from pytest_machine.provisioners.daemon import _is_applied
+from pytest_machine.provisioners.daemon.plan import BORN
 
 GOLDEN = Path(__file__).parents[1] / "rendered"
 FULL = Engine(
@@ -110,4 +111,4 @@ def test_settings_are_read_back_from_their_files(engine: Engine, tmp_path: Path)
 def test_as_it_was_born_is_another_engine_not() -> None:
     """One that was installed later does not run before it is started."""
     for seen, holds in ({"version": "26.1.5"}, True), ({"version": "20.10"}, False), ({}, False):
-        assert _is_applied(daemon.BORN, Facts(os="debian", engine="26.1.5"), seen) is holds
+        assert _is_applied(BORN, Facts(os="debian", engine="26.1.5"), seen) is holds

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from pytest_machine import daemon
 from pytest_machine.connection import Connection
 from pytest_machine.errors import ProvisionFailed, WaitTimeout
 from pytest_machine.facts import directory
@@ -15,7 +14,7 @@ from pytest_machine.provisioner import CONFIGURING, Facts, Tell, Wanted
 from pytest_machine.waiting import NotYet, wait
 
 from . import firewall, services
-from .plan import Plan, note, paths, plan
+from .plan import BORN, Plan, note, paths, plan
 
 __all__ = ["DaemonProvisioner"]
 
@@ -104,7 +103,7 @@ class DaemonProvisioner:
 
 def _is_applied(mark: str, facts: Facts, seen: Mapping[str, str]) -> bool:
     """Whether the daemon that is installed runs, with the files that are there; nobody asked one as it was born."""
-    born = mark == daemon.BORN and facts.engine == seen.get("version")
+    born = mark == BORN and facts.engine == seen.get("version")
     return born or mark == _as_it_runs(facts, seen)
 
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pytest_machine import daemon
 from pytest_machine.errors import ProvisionFailed
 from pytest_machine.facts import directory
+from pytest_machine.guest import applied
 from pytest_machine.model import SeedFile
 from pytest_machine.provisioner import Facts, Wanted
 
@@ -32,6 +33,8 @@ from .merge import LISTS, Note, Options, both, conflict, merge, parse
 DROP_IN = "/etc/systemd/system/docker.service.d/10-machine.conf"
 CONF_D = "/etc/conf.d/docker"
 PROFILE = "/var/lib/boot2docker/profile"
+BORN = "as it was born\n"
+"""What the mark that a daemon runs with its files (`pytest_machine.guest.applied`) says where it was born with them."""
 _SOCKET = "unix:///var/run/docker.sock"
 _BEGIN = "# --- pytest-machine: this block is replaced whenever the machine is provisioned ---"
 _END = "# --- pytest-machine: end ---"
@@ -101,6 +104,14 @@ def plan(facts: Facts, wanted: Wanted, there: Mapping[str, str], unit: str = "")
         note=_note(owned),
         begun=_note(both(ours, owned)),
     )
+
+
+def born_with(settings: Mapping[str, SeedFile]) -> dict[str, SeedFile]:
+    """Return what a machine is born with beside its settings, which are ours alone: the note of them, and the mark."""
+    known = Facts(os="debian", manager="machine-init")  # as our own images are
+    options = json.loads(settings[f"{directory(known)}/daemon.json"].content)
+    _, owned = merge({}, {}, options, path="")
+    return {note(known): SeedFile(_note(owned).encode(), 0o600), applied(known): SeedFile(BORN.encode(), 0o600)}
 
 
 def block(text: str, ours: str) -> str:
