@@ -67,7 +67,7 @@ def _mount(there: Place, point: str) -> int:
         said.seek(0)
         click.echo(said.read(), nl=False, err=True)
     if code:
-        tell_lack(config, [there.machine], *HAS_SFTP, lacking="SFTP server")
+        tell_lack(config, [there.machine], *HAS_SFTP, lacking="SFTP server", package="openssh-sftp-server")
     return code
 
 

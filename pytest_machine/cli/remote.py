@@ -124,7 +124,7 @@ def check_here(program: str, sentence: str) -> None:
         raise Failed(sentence)
 
 
-def tell_lack(config: Path, machines: Sequence[Noted], *question: str, lacking: str) -> None:
+def tell_lack(config: Path, machines: Sequence[Noted], *question: str, lacking: str, package: str) -> None:
     """Say which of the machines has to answer no to a question of ours: asked when something failed, not before."""
     for machine in machines:
         argv = ["ssh", "-F", str(config), *question[:-1], machine.name, question[-1]]
@@ -132,7 +132,9 @@ def tell_lack(config: Path, machines: Sequence[Noted], *question: str, lacking: 
         # 255 is what ssh returns when it could not ask, and for a subsystem that there is not.
         if done.returncode not in (0, LOST) or "subsystem request failed" in done.stderr:
             error = Failed(
-                f"There is no {lacking} in the machine '{machine.name}'.", hint=f"docker-machine ssh {machine.name}"
+                f"There is no {lacking} in the machine '{machine.name}'.",
+                hint="install it there, on Debian: "
+                f"docker-machine ssh {machine.name} sudo apt-get install -y {package}",
             )
             click.echo(str(error), err=True)
 

@@ -50,9 +50,9 @@ def scp(ctx: click.Context, paths: tuple[str, ...], *, recursive: bool, delta: b
         else:
             code = called(["scp", "-F", str(config), "-3", *flags, *(["-q"] if quiet else []), *words])
             if code == LOST:
-                tell_lack(config, machines, *HAS_SFTP, lacking="SFTP server")
+                tell_lack(config, machines, *HAS_SFTP, lacking="SFTP server", package="openssh-sftp-server")
         if delta and code in _NO_RSYNC:
-            tell_lack(config, machines, *HAS_RSYNC, lacking="'rsync'")
+            tell_lack(config, machines, *HAS_RSYNC, lacking="'rsync'", package="rsync")
     ctx.exit(code)
 
 

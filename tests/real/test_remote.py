@@ -63,6 +63,7 @@ def pytest_machine_drivers():
 HOMES = {"Web.1": "/root", "db": "/home/jo"}
 # A second way in, for another user, on another port.
 SSHD = "useradd -ms /bin/bash jo && cp -r /root/.ssh /home/jo && chown -R jo: /home/jo/.ssh && /usr/sbin/sshd -p2222"
+INSTALL = "hint: install it there, on Debian: docker-machine ssh"
 
 
 @dataclass
@@ -258,7 +259,8 @@ class TestScp:
                     said = pair(*argv)
                     assert said.code in (1, 255), "that is their own"
                     assert said.err.endswith(
-                        "There is no SFTP server in the machine 'db'.\nhint: docker-machine ssh db\n"
+                        "There is no SFTP server in the machine 'db'.\n"
+                        f"{INSTALL} db sudo apt-get install -y openssh-sftp-server\n"
                     )
         finally:
             pair.store.save(record)
@@ -270,7 +272,9 @@ class TestScp:
         sent = str(tmp_path / "sent") + "/"
         said = pair("scp", "-d", "-r", sent, "db:there/")
         assert said.code in (12, 127), "that is rsync's"
-        assert said.err.endswith("There is no 'rsync' in the machine 'db'.\nhint: docker-machine ssh db\n")
+        assert said.err.endswith(
+            f"There is no 'rsync' in the machine 'db'.\n{INSTALL} db sudo apt-get install -y rsync\n"
+        )
         lend_rsync(pair.machines["db"], tmp_path)
         said = pair("scp", "-d", "-r", sent, "db:there/")
         assert (said.code, said.err) == (0, "")
@@ -290,11 +294,15 @@ class TestScp:
             machine.run("rm", "-f", "/usr/local/bin/rsync")
         said = pair("scp", "-d", "-r", "Web.1:/srv/x/", "db:twin/")
         assert said.code in (12, 127)
-        assert "There is no 'rsync' in the machine 'Web.1'.\nhint: docker-machine ssh Web.1\n" in said.err
+        assert (
+            f"There is no 'rsync' in the machine 'Web.1'.\n{INSTALL} Web.1 sudo apt-get install -y rsync\n" in said.err
+        )
         lend_rsync(web, tmp_path / "one")
         said = pair("scp", "-d", "-r", "Web.1:/srv/x/", "db:twin/")
         assert said.code in (12, 127)
-        assert said.err.endswith("There is no 'rsync' in the machine 'db'.\nhint: docker-machine ssh db\n")
+        assert said.err.endswith(
+            f"There is no 'rsync' in the machine 'db'.\n{INSTALL} db sudo apt-get install -y rsync\n"
+        )
         lend_rsync(db, tmp_path / "two")
         said = pair("scp", "-d", "-r", "Web.1:/srv/x/", "db:twin/")
         assert said.code == 0, said.err
