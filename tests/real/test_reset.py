@@ -73,7 +73,7 @@ FACTS = {
         "file /var/lib/docker/volumes/mine",
     ),
     "a process that is stopped": ("kill -STOP $(pgrep -o sshd)", "process "),
-    "a priority": ("renice 10 -p $(pgrep -o dockerd)", "process "),
+    "a priority": ("renice 19 -p $(pgrep -o dockerd)", "process "),
     "a rule in the old tables of IPv6": (
         "ip6tables-legacy -A INPUT -p tcp --dport 9 -j DROP || ip6tables -A INPUT -p tcp --dport 9 -j DROP",
         "rule ",
