@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 
 import pytest
-from docker.errors import ContainerError
 
-from pytest_machine import Swarm
+from pytest_machine import Machine, Swarm
+from pytest_machine.errors import CommandFailed
 
 
 @pytest.mark.machine("a", "b", swarm=True)
@@ -25,24 +25,23 @@ def test_containers_reach_each_other_across_two_hosts(
     a.docker.containers.run(image, ["httpd", "-f", "-h", "/www"], name="web", network="front", detach=True)
     tell("a container 'web' serves a page on 'a', on an overlay network")
 
-    page = fetch(b.docker.containers.run, image, "http://web/")
+    b.docker.containers.run(image, ["sleep", "600"], name="client", network="front", init=True, detach=True)
+    page = fetch(b, "client", "http://web/")
     tell(f"a container on 'b' read it: {page!r}")
     assert page == "hello from the other host\n"
 
-    replies = b.docker.containers.run(
-        image, ["ping", "-c", "3", "-W", "5", "web"], network="front", remove=True
-    ).decode()
+    replies = b.run("docker", "exec", "client", "ping", "-c", "3", "-W", "5", "web").stdout
     tell(replies.strip().splitlines()[-1])
     assert "3 packets transmitted, 3 packets received, 0% packet loss" in replies
 
 
-def fetch(run: Callable[..., bytes], image: str, url: str) -> str:
+def fetch(machine: Machine, container: str, url: str) -> str:
     """Return a page as a container on the overlay sees it, once the name has travelled from one host to the other."""
     deadline = time.monotonic() + 30
     while True:
         try:
-            return run(image, ["timeout", "5", "wget", "-q", "-O", "-", url], network="front", remove=True).decode()
-        except ContainerError:
+            return machine.run("docker", "exec", container, "timeout", "2", "wget", "-q", "-O", "-", url).stdout
+        except CommandFailed:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
