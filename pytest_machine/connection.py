@@ -9,10 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path, PurePath
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from .errors import UsageError
 from .model import Result
+
+AnyPath: TypeAlias = str | os.PathLike[str]
+"""A path, or a word of a command."""
+AnyBytes: TypeAlias = bytes | bytearray | memoryview
 
 
 class Connection(Protocol):

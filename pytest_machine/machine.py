@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from . import birth, certs, cleaning, engine, service
 from .capture import LIMIT, OWN, Capture, Captures
+from .connection import AnyBytes, AnyPath
 from .driver import (
     CAPABILITIES,
     Driver,
@@ -292,10 +293,10 @@ class Machine:
 
     def run(
         self,
-        *argv: str | os.PathLike[str],
+        *argv: AnyPath,
         check: bool = True,
         timeout: float | None = None,
-        input: str | bytes | bytearray | memoryview | None = None,
+        input: str | AnyBytes | None = None,
     ) -> Result:
         """Run a command in the machine, as its login user; see `pytest_machine.connection.Connection.run`.
 
@@ -306,8 +307,8 @@ class Machine:
 
     def put(
         self,
-        source: str | os.PathLike[str] | bytes | bytearray | memoryview,
-        target: str | os.PathLike[str],
+        source: AnyPath | AnyBytes,
+        target: AnyPath,
         *,
         mode: int = 0o644,
     ) -> None:
@@ -315,7 +316,7 @@ class Machine:
         with self._telling_state():
             self.connection.put(source, target, mode=mode)
 
-    def get(self, source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    def get(self, source: AnyPath, target: AnyPath) -> None:
         """Bring a file or directory of the machine home."""
         with self._telling_state():
             self.connection.get(source, target)

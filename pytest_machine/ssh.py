@@ -30,7 +30,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from .connection import content, path_here, path_there, words
+from .connection import AnyBytes, AnyPath, content, path_here, path_there, words
 from .errors import CommandFailed, ConnectFailed, MachineError, UsageError, WaitTimeout
 from .login import CONNECT_TIMEOUT, Login, host, quote
 from .model import Address, Result
@@ -148,10 +148,10 @@ class SshConnection:
 
     def run(
         self,
-        *argv: str | os.PathLike[str],
+        *argv: AnyPath,
         check: bool = True,
         timeout: float | None = None,
-        input: str | bytes | bytearray | memoryview | None = None,
+        input: str | AnyBytes | None = None,
     ) -> Result:
         """Run a command; see `pytest_machine.connection.Connection.run`.
 
@@ -183,8 +183,8 @@ class SshConnection:
 
     def put(
         self,
-        source: str | os.PathLike[str] | bytes | bytearray | memoryview,
-        target: str | os.PathLike[str],
+        source: AnyPath | AnyBytes,
+        target: AnyPath,
         *,
         mode: int = 0o644,
     ) -> None:
@@ -208,7 +208,7 @@ class SshConnection:
         with local.open("rb") as file:
             self._call(argv, shown=shown, stdin=file)
 
-    def get(self, source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    def get(self, source: AnyPath, target: AnyPath) -> None:
         """Bring a file home, whole or not at all (into `target` where that is a directory), or a directory's content.
 
         What a machine packs is not trusted: links that lead out of `target` and devices are left out. Raises

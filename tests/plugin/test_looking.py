@@ -214,7 +214,7 @@ def hurt(machine, kind, text):
 @pytest.mark.machine(fail_on=["oom", "oops"])
 def test_named(machine): hurt(machine, "oom", "Killed process 7 (java)")
 
-def test_shown(machine): hurt(machine, "core", "core dump /root/core")
+def test_shown(machine): hurt(machine, "core", "core dump /srv/core")
 
 @pytest.mark.machine(fail_on=["oom"])
 def test_other(machine): hurt(machine, "kernel", "fork rejected")
@@ -236,7 +236,7 @@ def test_incidents(run: Run) -> None:
             "*machine 'machine': incidents*",
             "*= machines =*",
             "'machine': oom: Killed process 7 (java)",
-            "'machine': core: core dump /root/core",
+            "'machine': core: core dump /srv/core",
             "'machine': kernel: fork rejected",
             "'machine': oom: Killed process 8 (java)",
         ]

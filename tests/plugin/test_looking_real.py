@@ -235,13 +235,13 @@ PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
 class TestShell:
     SOURCE = (
         "import pytest\n@pytest.mark.machine('web')\n@pytest.mark.machine('db')\n"
-        "def test_breaks(lab):\n    lab['web'].put(b'x', '/root/by-the-test')\n    assert 0\n"
+        "def test_breaks(lab):\n    lab['web'].put(b'x', '/srv/by-the-test')\n    assert 0\n"
         "def test_after(machine): print('captured again')\n"
     )
 
     def test_it_opens_where_the_test_failed(self, inner: pytest.Pytester, home: Path) -> None:
         inner.makepyfile(self.SOURCE)
-        script = [(r"a shell in 'web'(?s:.)*web:~# ", "ls /root; tty\r"), (r"/dev/pts/\d+(?s:.)*web:~# ", "exit\r")]
+        script = [(r"a shell in 'web'(?s:.)*web:~# ", "ls /srv; tty\r"), (r"/dev/pts/\d+(?s:.)*web:~# ", "exit\r")]
         code, shown = drive([*PYTEST, "--machine-shell=failed", "--color=no"], script)
         assert code == 1, shown
         assert not script, shown

@@ -29,15 +29,15 @@ def test_factory_adds_to_the_lab(machine, machine_factory):
 
 @pytest.fixture(scope="module")
 def seeded(module_machine):
-    module_machine.put(b"42", "/root/answer")
+    module_machine.put(b"42", "/srv/answer")
     return module_machine
 
 def test_seeded(seeded):
-    assert seeded.run("cat", "/root/answer").stdout == "42"
+    assert seeded.run("cat", "/srv/answer").stdout == "42"
 
 def test_still_there(module_machine, machine):
-    assert module_machine.run("cat", "/root/answer").stdout == "42"
-    assert machine.run("test", "-e", "/root/answer", check=False).returncode == 1
+    assert module_machine.run("cat", "/srv/answer").stdout == "42"
+    assert machine.run("test", "-e", "/srv/answer", check=False).returncode == 1
 
 @pytest.mark.machine(memory="256m", teardown="kill")
 def test_memory(machine):

@@ -83,7 +83,8 @@ class TestOneProcess:
         )
         assert len(ids(log())) == 2
 
-    @pytest.mark.parametrize(("scope", "reset"), [("class", True), ("module", False), ("session", True)])
+    @pytest.mark.parametrize("scope", ["class", "module", "session"])
+    @pytest.mark.parametrize("reset", [True, False])
     def test_what_is_destroyed_is_made_anew(self, run: Run, log: Log, scope: str, reset: bool) -> None:
         """By the machine, by the lab, one or all of them."""
         run(

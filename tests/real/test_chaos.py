@@ -22,7 +22,7 @@ def test_nothing_is_left_of_runs_that_are_killed_at_random_moments(
     again = "python -m tests.real.test_chaos SEED MOMENTS NUMBER"
     record_property("seed", seed)
     print(f"seed {seed}; the same again: PYTEST_MACHINE_SEED={seed}; one round: {again}")
-    count = rounds(60, 4)
+    count = rounds(60, 6)
     done = private.run("tests.real.chaos", str(seed), str(count), str(tmp_path / "chaos"), timeout=60 + 30 * count)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     played = [line for line in lines if "number" in line]

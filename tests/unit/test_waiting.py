@@ -72,7 +72,7 @@ def test_there_is_a_last_try_at_the_deadline() -> None:
     with pytest.raises(WaitTimeout):
         wait(check, "It", timeout=0.3, every=10, longest=10)
     assert len(check.times) == 2
-    assert 0.29 <= check.times[-1] - begun < 5, "at the deadline, however busy this computer is, and not 10 s later"
+    assert 0.3 - 0.1 <= check.times[-1] - begun <= 0.3 + 0.1 * SLOWNESS
 
 
 def test_pauses_grow_to_a_limit() -> None:
