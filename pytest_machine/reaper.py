@@ -18,6 +18,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -136,11 +137,15 @@ def _just_started(log: Path) -> bool:
 
 
 def _start(directory: Path) -> None:
-    with (directory / _LOG).open("ab") as log:
+    # A file without a name, and not the one in the run's directory: a run that ends before its reaper has come up takes
+    # the notes with it, and the reaper would not know whom to ask for what earlier runs have left.
+    with (directory / _LOG).open("ab") as log, tempfile.TemporaryFile() as notes:
+        notes.write((directory / _DRIVERS).read_bytes())
+        notes.seek(0)
         os.utime(directory / _LOG)
         process = subprocess.Popen(
             [sys.executable, "-m", "pytest_machine.reaper", str(directory)],
-            stdin=subprocess.DEVNULL,
+            stdin=notes,
             stdout=log,
             stderr=log,
             cwd="/" if os.name != "nt" else None,
@@ -167,14 +172,23 @@ def note_drivers(directory: Path, registry: Registry) -> None:
     write(directory / _DRIVERS, noted, durable=False)
 
 
-def main(directory: Path) -> None:
-    """Wait for the end of the run whose directory this is, then destroy what it left; meanwhile, what others left."""
-    if not directory.is_dir():
-        return
-    # Now, because the run takes its notes with it when it ends in order.
-    registry = _registry(directory)
+def main(directory: Path, notes: bytes) -> None:
+    """Wait for the end of the run whose directory this is, then destroy what it left; meanwhile, what others left.
+
+    `notes` say where its drivers come from, as `note_drivers` wrote them. A run that has ended in order by now has left
+    nothing, but others may have: they are found as ever.
+    """
+    registry = _noted_drivers(notes)
     # Two may have been started at the same moment; one is enough.
-    with contextlib.suppress(Timeout), FileLock(directory / _LOCK).acquire(timeout=2):
+    with contextlib.suppress(Timeout):
+        if directory.is_dir():
+            _attend(directory, registry)
+        # Once more, because only the drivers know what was left by a run whose notes are gone.
+        Errand(functools.partial(_tidy, registry)).wait(_ASKED + _DESTROYED)
+
+
+def _attend(directory: Path, registry: Registry) -> None:
+    with FileLock(directory / _LOCK).acquire(timeout=2):
         begun = time.monotonic()
         others: Errand[None] | None = None
         while alive(directory):
@@ -187,8 +201,6 @@ def main(directory: Path) -> None:
             if not _report(reap(directory)):
                 break
             time.sleep(pause)
-        # Once more, because only the drivers know what was left by a run whose notes are gone.
-        Errand(functools.partial(_tidy, registry)).wait(_ASKED + _DESTROYED)
 
 
 def _tidy(registry: Registry) -> None:
@@ -499,9 +511,16 @@ def release(kept: Kept) -> None:
 def _registry(directory: Path) -> Registry:
     """Return the registry that the run had, its conftests' drivers included where they can be imported."""
     try:
-        noted = json.loads((directory / _DRIVERS).read_text())
+        return _noted_drivers((directory / _DRIVERS).read_bytes())
+    except OSError:
+        return Registry()
+
+
+def _noted_drivers(notes: bytes) -> Registry:
+    try:
+        noted = json.loads(notes)
         places, paths = list(noted["drivers"].values()), list(noted["path"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return Registry()
     sys.path += [path for path in paths if path not in sys.path]
     return Registry([_Noted(places)])
@@ -536,4 +555,4 @@ def _module(name: str, file: str) -> ModuleType:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.stdin.buffer.read())

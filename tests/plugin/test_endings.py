@@ -398,6 +398,23 @@ class TestReaper:
         inner.runpytest_subprocess().assert_outcomes(passed=1)
         suite.nothing_is_left()
 
+    def test_a_reaper_that_comes_up_after_its_run(
+        self, suite: Suite, inner: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """On a busy computer it starts for longer than a short run lasts, and finds its run's notes gone."""
+        self.abandoned(suite)
+        shutil.rmtree(suite.home)
+        slow = inner.mkdir("slow")
+        (slow / "sitecustomize.py").write_text(
+            "import sys, time\nif 'pytest_machine.reaper' in sys.orig_argv: time.sleep(5)\n"
+        )
+        monkeypatch.setenv("PYTHONPATH", str(slow))
+        inner.makepyfile(test_it="def test_it(machine): ...")
+        inner.runpytest_subprocess().assert_outcomes(passed=1)
+        assert len(suite.left()) == 2
+        assert not suite.runs()
+        suite.nothing_is_left()
+
     @alone
     def test_store_deleted_under_a_living_run_that_is_killed_then_prune(self, suite: Suite) -> None:
         process = suite.start(WAITS)

@@ -132,6 +132,7 @@ def pinging(here: Machine, there: str) -> Iterator[Callable[[], list[float]]]:
             time.sleep(0.02)
         yield answers
         process.terminate()
+        reader.join(10)  # whoever closes a file under its reader makes it raise
 
 
 def lost(here: Machine, there: str, *, count: int = 300) -> tuple[float, int]:
