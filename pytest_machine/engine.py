@@ -105,7 +105,8 @@ def covering(variables: Mapping[str, str]) -> Iterator[None]:
 
 def uncovered() -> dict[str, str]:
     """Return the environment as it was before any machine's variables were shown in it: the user's own."""
-    found: dict[str, str | None] = dict(os.environ)
+    # Not `dict(os.environ)`: that raises where another thread takes one away meanwhile.
+    found = {name: os.environ.get(name) for name in list(os.environ)}
     for before in reversed(_covered):
         found |= before
     return {name: value for name, value in found.items() if value is not None}

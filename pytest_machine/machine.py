@@ -743,6 +743,8 @@ class Machine:
 
     def disconnect(self, network: Network) -> None:
         """Take it off a network."""
+        for capture in list(self._captures):
+            capture.flush()  # what has not been read from an interface goes with it
         self._can(SupportsNetworks).disconnect(self.record, network)
 
     def close(self) -> None:

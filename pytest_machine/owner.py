@@ -194,10 +194,13 @@ def alive(directory: Path, owner: str = "") -> bool:
         os.stat(directory)  # noqa: PTH116
     except (FileNotFoundError, NotADirectoryError):
         return False
-    with _census(directory):
-        if owner:
-            return _locked(directory / _OWNERS / f"{owner}.lock")
-        return _held(directory)
+    try:
+        with _census(directory):
+            if owner:
+                return _locked(directory / _OWNERS / f"{owner}.lock")
+            return _held(directory)
+    except FileNotFoundError:  # all of it was removed just now
+        return False
 
 
 def close(directory: Path) -> bool:

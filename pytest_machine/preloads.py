@@ -206,7 +206,10 @@ def use(kept: Preload, machine: Path) -> None:
 
 def users(kept: Preload) -> list[Path]:
     """Return the directories of the machines that stand on it."""
-    return sorted(link.readlink() for link in (kept.path / "users").iterdir() if link.exists())
+    try:
+        return sorted(link.readlink() for link in (kept.path / "users").iterdir() if link.exists())
+    except FileNotFoundError:  # somebody removes it
+        return []
 
 
 def remove(kept: Preload) -> None:

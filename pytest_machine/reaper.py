@@ -179,12 +179,15 @@ def main(directory: Path, notes: bytes) -> None:
     nothing, but others may have: they are found as ever.
     """
     registry = _noted_drivers(notes)
-    # Two may have been started at the same moment; one is enough.
-    with contextlib.suppress(Timeout):
+    try:
         if directory.is_dir():
             _attend(directory, registry)
-        # Once more, because only the drivers know what was left by a run whose notes are gone.
-        Errand(functools.partial(_tidy, registry)).wait(_ASKED + _DESTROYED)
+    except Timeout:  # two were started at the same moment; one is enough
+        return
+    except FileNotFoundError:  # the run ended just now
+        pass
+    # Once more, because only the drivers know what was left by a run whose notes are gone.
+    Errand(functools.partial(_tidy, registry)).wait(_ASKED + _DESTROYED)
 
 
 def _attend(directory: Path, registry: Registry) -> None:

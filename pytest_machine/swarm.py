@@ -330,7 +330,7 @@ class Swarm:
         def ask(machine: Machine) -> None:
             try:
                 answers.put((machine, self._nodes(machine, timeout=_WORD)))
-            except TROUBLE as error:
+            except Exception as error:  # noqa: BLE001  # whatever it is: somebody waits for an answer
                 answers.put((machine, error))
 
         for machine in self.managers:

@@ -26,13 +26,16 @@ os.environ["SHELL"] = "/bin/bash"
 # A run that was started in the background ignores Ctrl-C, and so would all that it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
-# Our own workers (`scripts/test`) are no concern of the runs inside of tests; and each has fake machines of its own.
+# Our own workers (`scripts/test`) are no concern of the runs inside of tests.
 WORKER = os.environ.pop("PYTEST_XDIST_WORKER", "")
 for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
     del os.environ[name]
-if WORKER:
-    os.environ["PYTEST_MACHINE_FAKES"] = tempfile.mkdtemp(prefix=f"fakes-{WORKER}-")
-    atexit.register(shutil.rmtree, os.environ["PYTEST_MACHINE_FAKES"], ignore_errors=True)
+# Each has fake machines of its own, and none that an earlier run of these tests has left when it was killed.
+os.environ["PYTEST_MACHINE_FAKES"] = tempfile.mkdtemp(prefix=f"fakes-{WORKER or 'one'}-")
+atexit.register(shutil.rmtree, os.environ["PYTEST_MACHINE_FAKES"], ignore_errors=True)
+# Ports of their own: one that is taken is found free by those of another directory until somebody listens there.
+_first = 20000 + 2000 * (int(WORKER.removeprefix("gw") or 0) % 6)
+os.environ["PYTEST_MACHINE_FAKE_PORTS"] = f"{_first}-{_first + 2000}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -200,7 +200,7 @@ def running(home: Path, *, arguments: str = "", tree: Path | None = None) -> Ite
 def _answering(process: subprocess.Popen[bytes], home: Path) -> Dockerd:
     until = time.monotonic() + 60
     while time.monotonic() < until and process.poll() is None:
-        with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
+        with contextlib.suppress(OSError, ValueError, IndexError, http.client.HTTPException):
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
             inside = int((home / "shared" / "other").read_text())
             made = Dockerd(home, int(children[0]), _outside(int(children[0]), inside))

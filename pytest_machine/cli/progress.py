@@ -105,6 +105,8 @@ class Progress:
             from rich.console import Console
         except ImportError:
             return
+        if self._over.is_set():  # it was imported for longer than the rest took
+            return
         console = Console(stderr=True)
         if console.is_terminal and not console.is_dumb_terminal:
             self._draw_on(console)

@@ -15,10 +15,19 @@ from pytest_machine.fault import Field, Host, OfMachines
 from pytest_machine.model import Isolation, State, names
 from pytest_machine.options import size
 
-# By a variable of theirs: a pid may be somebody else's by the time it is used.
+# By a variable of theirs: a pid may be somebody else's by the time it is used. It is healed when they have ended,
+# which is waited for: five seconds at most, because whoever waits for a dead disk cannot be killed.
 _END = """\
+found=
 for each in /proc/[0-9]*; do
-  ! grep -qsz '^PTM_FAULT={token}$' "$each/environ" || kill -KILL "${{each#/proc/}}" 2>/dev/null
+  if grep -qsz '^PTM_FAULT={token}$' "$each/environ"; then
+    kill -KILL "${{each#/proc/}}" 2>/dev/null
+    found="$found $each"
+  fi
+done
+i=0
+for each in $found; do
+  while [ -e "$each" ] && ! grep -qs '^State:.Z' "$each/status" && [ $i -lt 500 ]; do sleep 0.01; i=$((i+1)); done
 done
 true"""
 

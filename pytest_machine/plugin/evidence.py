@@ -110,6 +110,7 @@ def gather(record: Record, driver: Driver, *, seconds: float = SECONDS) -> Evide
     for name, thread in threads.items():
         if thread.is_alive():
             failures[name] = f"no answer within {seconds:g} s"
+    failures = dict(failures)  # who is late may still add to the other
     parts = desk.close()
     if "what the test changed on the host" in parts:
         parts.pop("files changed since it was ready", None)

@@ -147,7 +147,11 @@ class Spares:
                 surplus = self._surplus()
                 self._making = key
             self._drop(surplus)
-            made = self._made(missing, key)
+            try:
+                made = self._made(missing, key)
+            except Exception:  # noqa: BLE001  # a full disk, say: who waits for this one must not wait for ever
+                self._hopeless.add(key)
+                made = None
             with self._changed:
                 self._making = None
                 if made is None:

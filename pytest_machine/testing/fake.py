@@ -19,6 +19,7 @@ All that it knows lies in its ``directory``, so that a fresh process sees the sa
 from __future__ import annotations
 
 import contextlib
+import glob
 import ipaddress
 import json
 import os
@@ -43,7 +44,7 @@ from . import fake_engine
 
 _HOST = "127.0.0.1"
 # Below every system's range for outgoing connections, so that none of those takes the port of a stopped machine.
-_PORTS = range(20000, 32000)
+_PORTS = range(*(int(port) for port in os.environ.get("PYTEST_MACHINE_FAKE_PORTS", "20000-32000").split("-")))
 STEPS = ("tags", "port", "disk", "engine")
 """The steps of `FakeDriver.create`, in order: where ``fail_create`` can make it fail."""
 
@@ -246,7 +247,8 @@ class FakeDriver:
         return self.directory / "machines" / f"{id}.json"
 
     def _glob(self, pattern: str) -> list[Path]:
-        return sorted(self.directory.glob(pattern))
+        # `Path.glob` raises where another process removes a folder meanwhile.
+        return sorted(self.directory / name for name in glob.glob(pattern, root_dir=self.directory))  # noqa: PTH207
 
     def _links(self, folder: str) -> Iterator[tuple[Path, str]]:
         """Yield the hard links to tags in a folder, and whose they are."""

@@ -153,6 +153,8 @@ def program(tmp_path: Path) -> Iterator[Program]:
     top = Path(pytest_machine.__file__).parents[1]
     ours = ("MACHINE_", "DOCKER_", "FAKE_", "CLOUD_", "ENGINE_")
     environ = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"):
+        environ.pop(name, None)
     driver = FakeDriver(directory=tmp_path / "fake")
     environ |= {
         "PYTHONPATH": os.pathsep.join([str(top), str(site)]),

@@ -8,9 +8,11 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 
+from tests.conftest import SLOWNESS
+
 
 def at_terminal(
-    argv: Sequence[str], dialogue: Sequence[str] = (), *, environ: Mapping[str, str], timeout: float = 30.0
+    argv: Sequence[str], dialogue: Sequence[str] = (), *, environ: Mapping[str, str], timeout: float = 30.0 * SLOWNESS
 ) -> tuple[str, int]:
     """Run a program at a terminal of its own; return what that showed, and the exit code.
 

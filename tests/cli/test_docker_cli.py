@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pytest_machine import images
+from tests.conftest import alone
 
 from .conftest import Program, Said
 
@@ -194,6 +195,7 @@ class TestContext:
         assert program.here("rm", "-y", "web").code == 0
         assert "127.0.0.1:1" in docker("context", "ls").out
 
+    @alone  # `prune` is for all that is dead on this host
     def test_prune_takes_what_is_left(self, program: Program, home: Path) -> None:
         program.here("create", "-d", "fake", "--context", "web")
         # As somebody does who is in despair.

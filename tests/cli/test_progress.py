@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def create(program: Program, *flags: str, redirect: str = "", **environ: str) ->
 
 
 def test_it_is_drawn_and_vanishes(program: Program) -> None:
-    shown, code = create(program, "--fake-delay=0.4", TERM="xterm-256color")
+    shown, code = create(program, "--fake-delay=0.8", TERM="xterm-256color")
     assert code == 0
     assert re.search(r"web: creating, \d s", shown)
     assert "\x1b[3" in shown, "there are colours"
@@ -60,7 +61,7 @@ def screen(shown: str) -> list[str]:
 
 def test_without_colours_and_with_the_words_elsewhere(program: Program, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    shown, code = create(program, "--fake-delay=0.4", redirect=f">'{out}'", TERM="xterm-256color", NO_COLOR="1")
+    shown, code = create(program, "--fake-delay=0.8", redirect=f">'{out}'", TERM="xterm-256color", NO_COLOR="1")
     assert code == 0
     assert "web: creating" in shown
     assert not re.search(r"\x1b\[[0-9;]*m", shown.replace("\x1b[0m", ""))
@@ -73,15 +74,23 @@ def test_without_colours_and_with_the_words_elsewhere(program: Program, tmp_path
     [
         (["--fake-delay=0.4"], "", {"TERM": "dumb"}),
         (["--fake-delay=0.4"], "2>&1 | cat", {"TERM": "xterm"}),
-        ([], "", {"TERM": "xterm"}),
     ],
-    ids=["dumb", "pipe", "quick"],
+    ids=["dumb", "pipe"],
 )
 def test_nothing_is_drawn(program: Program, flags: list[str], redirect: str, environ: dict[str, str]) -> None:
     shown, code = create(program, *flags, redirect=redirect, **environ)
     assert code == 0
     assert "\x1b" not in shown
     assert [line[: len(word)] for line, word in zip(shown.splitlines()[2:], WORDS, strict=False)] == WORDS
+
+
+def test_nothing_is_drawn_of_what_is_soon_over(program: Program) -> None:
+    patient = "import pytest_machine.cli.progress as p; p._PATIENCE = 60.0; from pytest_machine.cli import main; main()"
+    argv = [sys.executable, "-c", patient, "create", "-d", "fake", "web"]
+    shown, code = at_terminal(argv, environ={**program.environ, "TERM": "xterm"})
+    assert code == 0
+    assert "\x1b" not in shown
+    assert "Docker is up" in shown
 
 
 def test_several_and_an_error(program: Program, tmp_path: Path) -> None:

@@ -43,7 +43,9 @@ def test_whoever_reads_the_first_lines_of_create_leaves_no_half_machine(program:
     code, shown, error = shell(
         program, f'"$@" | head -n {lines}; exit "${{PIPESTATUS[0]}}"', "create", "-d", "fake", "web"
     )
-    assert (code, len(shown.splitlines()), error) == (1, lines, "")
+    assert (len(shown.splitlines()), error) == (lines, "")
+    # The last lines may all have been said before `head` is gone.
+    assert code == 1 or (code == 0 and lines == 7)
     if "web" in program.store.names():
         assert program.store.load("web").ready is not None
         assert program.left == {"web"}

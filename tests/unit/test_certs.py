@@ -56,9 +56,9 @@ class Server:
         while True:
             plain, _ = self.socket.accept()
             with plain:
-                if plain.recv(1, socket.MSG_PEEK) == b"":
-                    return
                 try:
+                    if plain.recv(1, socket.MSG_PEEK) == b"":
+                        return
                     with self.context.wrap_socket(plain, server_side=True) as secure:
                         secure.sendall(b"hello")
                 except OSError:  # a client that is refused, or refuses us

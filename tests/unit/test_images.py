@@ -15,6 +15,7 @@ from pytest_machine import images
 from pytest_machine.errors import DriverError, DriverUnavailable, StoreError, UsageError
 from pytest_machine.images import Progress, _mounted, build
 from pytest_machine.images.build import Recipe
+from tests.conftest import SLOWNESS
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +68,7 @@ def test_finding_it_costs_next_to_nothing() -> None:
         began = time.perf_counter()
         images.ensure()
         times.append(time.perf_counter() - began)
-    assert sorted(times)[10] < 0.005
+    assert sorted(times)[10] < 0.005 * SLOWNESS
 
 
 @pytest.mark.real

@@ -25,6 +25,7 @@ from pytest_machine.owner import Run, alive, host_id
 from pytest_machine.plugins import Registry
 from pytest_machine.reaper import Found, prune, reap
 from pytest_machine.store import Store
+from tests.conftest import SLOWNESS
 
 WORLD: dict[Id, Record] = {}
 NETWORKS: dict[Id, Network] = {}
@@ -335,7 +336,7 @@ class TestTrouble:
         assert not run.directory.exists()
 
     def test_one_that_hangs_holds_up_nobody(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(reaper, "_DESTROYED", 0.3)
+        monkeypatch.setattr(reaper, "_DESTROYED", 0.3 * SLOWNESS)
         run = dead_run()
         make("bad", store=run.store, run=run.id, options={"trouble": "hang"})
         make("good", store=run.store, run=run.id)
@@ -345,7 +346,7 @@ class TestTrouble:
         assert ENDED == ["good"]
 
     def test_drivers_that_cannot_be_asked(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(reaper, "_ASKED", 0.3)
+        monkeypatch.setattr(reaper, "_ASKED", 0.3 * SLOWNESS)
         DRIVERS.extend([Hanging, Crashing, Absent])
         make(noted=False)
         found = {each.name: each for each in prune(registry())}
@@ -481,6 +482,24 @@ class TestTheEndOfARun:
         assert reap(run.directory) == []
         assert not run.directory.exists()
         assert reap(run.directory) == [], "again: nothing"
+        assert not run.directory.exists()
+
+    @pytest.mark.parametrize("when", ["before", "meanwhile"])
+    def test_a_run_that_has_ended_when_its_reaper_is_up(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch, when: str
+    ) -> None:
+        """Its notes may be gone; what other runs have left is found all the same, by the drivers that it had."""
+        dead, run = dead_run(), Run.begin()
+        make(store=dead.store, run=dead.id, noted=False)
+        shutil.rmtree(dead.directory)
+        reaper.note_drivers(run.directory, registry())
+        notes = (run.directory / "drivers.json").read_bytes()
+        if when == "before":
+            run.end()
+        else:
+            monkeypatch.setattr(reaper, "FileLock", lambda _: run.end() or (run.directory / "reaper.lock").open())
+        reaper.main(run.directory, notes)
+        assert ENDED == ["web"]
         assert not run.directory.exists()
 
     def test_what_one_dead_process_had_goes_before_the_run_ends(self, make: Make) -> None:

@@ -27,6 +27,7 @@ from pytest_machine.model import Address
 from pytest_machine.ssh import SshConnection, new_key, pin, pin_known
 from pytest_machine.store import write
 from pytest_machine.waiting import wait
+from tests.conftest import SLOWNESS
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
@@ -426,13 +427,19 @@ def test_a_killed_master_is_replaced(master: SshConnection, sshd: Sshd) -> None:
 
 
 @needs_sshd
-def test_a_connection_that_is_lost_in_the_middle(master: SshConnection) -> None:
+def test_a_connection_that_is_lost_in_the_middle(master: SshConnection, tmp_path: Path) -> None:
     master.run("true")
     pid = master_pid(master)
-    killer = threading.Timer(0.5, os.kill, (pid, signal.SIGKILL))
+    there = tmp_path / "there"
+
+    def lose_it() -> None:
+        wait(there.stat, "The command", timeout=10 * SLOWNESS)
+        os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=lose_it)
     killer.start()
     with pytest.raises(ConnectFailed, match="failed"):
-        master.run("sleep", "20")
+        master.run("sh", "-c", f"touch {there}; sleep 20")
     killer.join()
     socket_path = Path(next(w for w in master.argv if "ControlPath" in w).partition("=")[2].strip('"'))
     assert socket_path.exists(), "or the next line shows nothing"

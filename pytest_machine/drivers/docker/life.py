@@ -22,7 +22,7 @@ from .outer import Json, Outer, said
 from .shape import BOOT, NEW, Shape, lacking
 
 # Seconds for which what a killed process has asked for may still come about.
-_IN_FLIGHT = 0.5
+_IN_FLIGHT = 2.0
 _LOOK = 0.05
 
 

@@ -6,11 +6,13 @@ no mount of the host, so when its init dies the kernel takes them away; what is 
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from . import cgroups, kernel, network, storage
 from .bundle import Bundle, capabilities
 from .places import RUN, Place, let_in, make_passable, write
 
+# Seconds for which what a killed owner has started may still be at a machine's files.
+_DYING = 10.0
 RUNTIME = RUN / "state"
 """Where runc keeps its own state of our machines: a root of our own, so that nobody else's containers are in it."""
 
@@ -176,7 +180,17 @@ def shut(place: Place, *, meanwhile: Callable[[], object] = lambda: None) -> Non
     cgroups.remove(place.id)
     storage.keep_console(place)
     storage.detach(place)
+    deadline = time.monotonic() + _DYING
     for folder in (place.run, RUNTIME / place.id):
         while folder.exists():
-            with suppress(FileNotFoundError):  # of a file that somebody else removes
+            try:
                 shutil.rmtree(folder)
+            except FileNotFoundError:  # a file that somebody else removes
+                continue
+            except OSError as error:
+                # What a killed owner has started may be at it for another moment: a mount, or a file of runc's.
+                if error.errno not in (errno.ENOTEMPTY, errno.EBUSY) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+                cgroups.remove(place.id)
+                storage.detach(place)
