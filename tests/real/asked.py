@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import urllib.request
 from pathlib import Path
 
 from pytest_machine import engine
@@ -24,6 +25,12 @@ def specs(names: str, **options: Value) -> list[Spec]:
 def engine_answers(machine: Machine) -> str:
     """Ask the machine's Docker, once and over a connection of its own; for `wait`."""
     return engine.ping(machine.address, certs=machine.record.directory)
+
+
+def page(url: str) -> bytes:
+    """Return a page, by none of the proxies that this environment may name."""
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=30) as answer:
+        return bytes(answer.read())
 
 
 def on_host(*argv: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from examples.demo.conftest import busybox_archive
-from pytest_machine import reaper
+from pytest_machine import cleaning, reaper
 from pytest_machine.drivers.runc import RuncDriver
 from pytest_machine.errors import DriverUnavailable
 from pytest_machine.lab import Lab
@@ -20,6 +20,7 @@ from pytest_machine.machine import Machine
 from pytest_machine.model import new_id
 from pytest_machine.owner import Run
 from pytest_machine.plugins import Registry
+from tests.conftest import SLOWNESS
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +32,18 @@ def usable() -> None:
         if os.environ.get("CI") and sys.platform == "linux" and os.geteuid() == 0 and shutil.which("runc"):
             pytest.fail(str(error))
         pytest.skip(str(error))
+
+
+@pytest.fixture(autouse=True)
+def cleaned_rather_than_laid_again() -> Iterator[None]:
+    """Give a busy host's engine its time: whether it can be cleaned is asked here, not whether that is the faster way.
+
+    An engine that answers nothing is waited for twice, and no longer, because some tests here have one.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cleaning, "_GLANCE", cleaning._GLANCE * min(SLOWNESS, 2))
+        patch.setattr(cleaning, "_SETTLE", cleaning._SETTLE * SLOWNESS)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -15,20 +15,15 @@ import sys
 import time
 from pathlib import Path
 
-from pytest_machine.testing import host_leftovers
+from tests.conftest import SLOWNESS
 
-from .chaos import ALLOWED, RUN, STATE, Chaos
+from .chaos import ALLOWED, RUN, Chaos
 
 
 class Creates(Chaos):
     """Plays rounds with a machine 'web' of a store of its own."""
 
     modes = (False,)
-
-    def __init__(self, directory: Path) -> None:
-        # What the host's own machines had when this host was made of it: mounts that lie hidden here.
-        self.inherited = host_leftovers(STATE, RUN)
-        super().__init__(directory)
 
     @property
     def store(self) -> Path:
@@ -54,7 +49,7 @@ class Creates(Chaos):
     def said(self, *argv: str) -> tuple[int, str]:
         """Run the program; return its exit code and all that it said."""
         process = self.call(*argv)
-        text, _ = process.communicate(timeout=120)
+        text, _ = process.communicate(timeout=120 * SLOWNESS)
         return process.returncode, text
 
     def undisturbed(self, *, xdist: bool) -> float:
@@ -75,7 +70,7 @@ class Creates(Chaos):
             Path(text) in empty
             or any((self.store / name) in (Path(text), *Path(text).parents) for name in ("certs", "locks"))
         )
-        return own or thing in self.inherited or super().stays(thing)
+        return own or super().stays(thing)
 
     def round(self, number: int, share: float) -> dict[str, object]:
         """Play a round; return what came of it: ``wrong`` and ``left`` are empty when it went well."""

@@ -17,8 +17,13 @@ TOP = Path(__file__).parents[2]
 
 # The new network namespace shows only in a /sys of its own, which must get back the groups that are mounted below it.
 # The shell is the first process of its namespace, and buries whoever is orphaned there.
+# What others' machines have mounted is let go of: it would hide here and be in use, and a disk that its machine mounts
+# anew meanwhile would be mounted twice.
 _SETUP = """
 set -e
+grep -o ' /\\(var/lib\\|run\\)/pytest-machine/[^ ]*' /proc/self/mounts | sort -r | while read -r each; do
+    umount -l "$each" || true
+done
 mkdir -p /var/lib/pytest-machine /run/pytest-machine /run/ptm-groups
 mount --rbind /sys/fs/cgroup /run/ptm-groups
 mount -t sysfs sysfs /sys

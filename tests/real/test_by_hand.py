@@ -17,7 +17,7 @@ from pytest_machine.cli.declared import lab_of
 from pytest_machine.drivers.runc import RuncDriver
 from pytest_machine.model import Network
 from pytest_machine.store import Store
-from tests.conftest import full_only
+from tests.conftest import SLOWNESS, full_only
 
 from . import private
 
@@ -48,7 +48,7 @@ class ByHand:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=120 * SLOWNESS,
         )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
@@ -70,7 +70,8 @@ def test_killed_creations_block_no_name_and_leave_nothing(rounds: Callable[[int,
     seed = int(os.environ.get("PYTEST_MACHINE_SEED") or random.randrange(10**6))
     print(f"seed {seed}; the same again: PYTEST_MACHINE_SEED={seed}")
     count = rounds(30, 2)
-    done = private.run("tests.real.creates", str(seed), str(count), str(tmp_path / "c"), timeout=60 + 30 * count)
+    limit = (60 + 30 * count) * SLOWNESS
+    done = private.run("tests.real.creates", str(seed), str(count), str(tmp_path / "c"), timeout=limit)
     print(done.stdout)
     played = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert len(played) == count, f"it broke off, with {done.returncode}"

@@ -21,6 +21,7 @@ from pytest_machine.machine import Machine
 from pytest_machine.model import new_id
 from pytest_machine.ssh import SshConnection
 from pytest_machine.waiting import NotYet, wait
+from tests.conftest import SLOWNESS
 from tests.real.asked import spec
 
 Two = tuple[Machine, Machine]
@@ -150,16 +151,16 @@ def test_nothing_outlives_who_is_killed(two: Two, tmp_path: Path) -> None:
             if sum("ICMP echo reply" in line for line in read(a, file)) < 5:
                 raise NotYet("not all")
 
-        wait(here, "What came before the end", timeout=20)
+        wait(here, "What came before the end", timeout=20 * SLOWNESS)
         os.kill(owner.pid, signal.SIGKILL)
 
     def gone() -> None:
-        if pids := captors(b):
+        # The shell that hears the orders ends behind it.
+        if pids := captors(b) + b.run("pgrep", "-f", "[r]ead -r order", check=False).stdout:
             raise NotYet(pids)
 
-    wait(gone, "The end of tcpdump", timeout=20)
+    wait(gone, "The end of tcpdump", timeout=20 * SLOWNESS)
     assert sum("ICMP echo request" in line for line in read(a, file)) == 5
-    assert b.run("pgrep", "-f", "[r]ead -r order", check=False).stdout.split() == []
 
 
 def test_by_who_is_not_root(two: Two, tmp_path: Path) -> None:
@@ -215,6 +216,8 @@ def test_networks_that_come_and_go(two: Two, module_lab: Lab, tmp_path: Path) ->
             there = b.connect(late).ip
             a.connect(late)
             a.run("ping", "-n", "-c", "2", "-i", "0.02", "-W", "10", there)
+            for capture in captures:
+                capture.flush()  # what nobody has read goes with its interface
             for machine in two:
                 machine.disconnect(late)
     assert [capture.network for capture in captures] == ["front", "", "late"]

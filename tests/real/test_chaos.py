@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import SLOWNESS
+
 from . import private
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("usable")]
@@ -23,7 +25,8 @@ def test_nothing_is_left_of_runs_that_are_killed_at_random_moments(
     record_property("seed", seed)
     print(f"seed {seed}; the same again: PYTEST_MACHINE_SEED={seed}; one round: {again}")
     count = rounds(60, 6)
-    done = private.run("tests.real.chaos", str(seed), str(count), str(tmp_path / "chaos"), timeout=60 + 30 * count)
+    limit = (60 + 30 * count) * SLOWNESS
+    done = private.run("tests.real.chaos", str(seed), str(count), str(tmp_path / "chaos"), timeout=limit)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     played = [line for line in lines if "number" in line]
     print(done.stdout)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from pytest_machine.errors import CommandFailed, NotRunning, UsageError, WaitTim
 from pytest_machine.lab import Lab
 from pytest_machine.machine import Machine
 from pytest_machine.waiting import NotYet, wait
-from tests.real.asked import specs
+from tests.real.asked import page, specs
 
 FILE = """
 services:
@@ -108,7 +107,7 @@ def test_for_as_long_as_a_block(as_plugin: None, machine: Machine, file: Path) -
         web = app.container("web")
         assert web.attrs["State"]["Health"]["Status"] == "healthy"
         place = machine.port(web, 80)
-        assert urllib.request.urlopen(f"http://{place}/", timeout=10).read() == b"good morning\n"
+        assert page(f"http://{place}/") == b"good morning\n"
         assert app.container("db").labels["made"] == "by-compose"
         assert app.project.startswith("myapp-")
         assert {name.rpartition(app.project)[2] for name in left(machine)[0]} == {"-web-1", "-db-1"}

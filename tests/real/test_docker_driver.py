@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,7 +18,7 @@ import pytest
 
 import pytest_machine
 from pytest_machine import Net, Role, Topology, images
-from pytest_machine.drivers.docker import DockerDriver
+from pytest_machine.drivers.docker import DockerDriver, outer
 from pytest_machine.drivers.docker import image as engine_image
 from pytest_machine.drivers.docker.outer import connect
 from pytest_machine.endpoint import at
@@ -30,8 +29,9 @@ from pytest_machine.model import Spec, State, Value, new_id
 from pytest_machine.owner import Run
 from pytest_machine.plan import pairs
 from pytest_machine.plugins import Registry
-from tests.conftest import full_only
-from tests.dockerd import IP, Dockerd
+from tests.conftest import SLOWNESS, full_only
+from tests.dockerd import IP, Dockerd, running
+from tests.real.asked import page
 from tests.real.meeting import meeting
 
 
@@ -59,8 +59,25 @@ exec "$@"
 """
 
 
+@pytest.fixture(scope="module")
+def users_engine() -> Iterator[Dockerd]:
+    """Its files lie not below pytest's own directory, which whoever runs another pytest closes for users."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("a private dockerd needs Linux and root")
+    with tempfile.TemporaryDirectory(prefix="users-engine-") as home, running(Path(home)) as engine:
+        yield engine
+
+
 @pytest.fixture
-def at_home(users_engine: Dockerd) -> Iterator[Dockerd]:
+def patient() -> Iterator[None]:
+    """Give a busy engine its time to say who it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outer, "_GREETING", outer._GREETING * SLOWNESS)
+        yield
+
+
+@pytest.fixture
+def at_home(patient: None, users_engine: Dockerd) -> Iterator[Dockerd]:
     """Be on the engine's computer; nothing is left in the engine afterwards."""
     with users_engine.at_home():
         yield users_engine
@@ -68,7 +85,7 @@ def at_home(users_engine: Dockerd) -> Iterator[Dockerd]:
 
 
 @pytest.fixture
-def elsewhere(users_engine: Dockerd, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dockerd]:
+def elsewhere(patient: None, users_engine: Dockerd, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dockerd]:
     """Be on another computer, whose environment names the engine."""
     with users_engine.elsewhere():
         for name, value in (("HOST", f"tcp://{IP}:2376"), ("TLS_VERIFY", "1"), ("CERT_PATH", str(users_engine.certs))):
@@ -234,8 +251,7 @@ def test_from_another_computer(elsewhere: Dockerd, docker_lab: Lab, busybox: Cal
     assert place.host == "127.0.0.1"
     a.wait_for(http=":80/", container=served, timeout=30)
     a.wait_for(port=80, container=served, timeout=30)
-    with urllib.request.urlopen(f"http://{place}/") as answer:
-        assert answer.read() == b"it\n"
+    assert page(f"http://{place}/") == b"it\n"
     assert a.port(served, 80) == place
     inside = a.docker.containers.get(str(served.id)).attrs["NetworkSettings"]["Ports"]
     a.wait_for(port=int(inside["80/tcp"][0]["HostPort"]), timeout=30)
@@ -320,7 +336,7 @@ def test_no_engine(users_engine: Dockerd, tmp_path: Path, monkeypatch: pytest.Mo
             DockerDriver(host=f"tcp://{IP}:2376").check()
 
 
-def test_a_user_without_root(users_engine: Dockerd, tmp_path: Path) -> None:
+def test_a_user_without_root(patient: None, users_engine: Dockerd, stack: ExitStack) -> None:
     """Whoever may speak to an engine that has the image has machines; who may not is told so."""
     script = (
         "import os, sys\n"
@@ -330,14 +346,12 @@ def test_a_user_without_root(users_engine: Dockerd, tmp_path: Path) -> None:
         "os.setgid(65534); os.setgroups([]); os.setuid(65534)\n"
         "try: driver.check()\nexcept DriverUnavailable as error: print(error); sys.exit()\nprint('usable')\n"
     )
-    environ = {**os.environ, "PYTEST_MACHINE_CACHE": str(tmp_path / "cache"), "HOME": str(tmp_path)}
+    home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ptm-nobody-")))
+    home.chmod(0o777)
+    environ = {**os.environ, "PYTEST_MACHINE_CACHE": str(home / "cache"), "HOME": str(home)}
     asked = [sys.executable, "-c", script]
-    for folder in (users_engine.home, *users_engine.home.parents):
-        if folder != Path("/tmp") and str(folder).startswith("/tmp/"):
-            folder.chmod(folder.stat().st_mode | 0o011)
-    tmp_path.chmod(0o777)
-    tmp_path.parent.chmod(0o711)
-    said = subprocess.run(asked, env=environ, capture_output=True, text=True, check=False, timeout=60)
+    users_engine.home.chmod(0o711)
+    said = subprocess.run(asked, env=environ, capture_output=True, text=True, check=False, timeout=60 * SLOWNESS)
     assert f"You may not speak to the Docker engine at '{users_engine.url}'." in said.stdout, said.stderr
     assert 'usermod -aG docker "$USER"' in said.stdout
     users_engine.socket.chmod(0o666)

@@ -66,6 +66,7 @@ def spec(engine: str | Path, *, setting: Engine | None = None, **options: Value)
     [("20.10", "20.10."), ("26", "26.1."), pytest.param("28.5", "28.5.", marks=full_only)],
 )
 def test_a_version_is_a_release(engine: str, found: str, lab: Lab) -> None:
+    images.ensure(images.choose(None, engine))  # building it takes longer than a machine may
     (machine,) = lab.create(spec(engine))
     assert machine.docker.version()["Version"].startswith(found)
     # Each release has its own way of being untouched: what its services are called, what they write.

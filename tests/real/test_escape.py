@@ -246,15 +246,18 @@ def victim(hostile: Machine, module_lab: Lab) -> Machine:
     return module_lab["victim"]
 
 
-def _observed() -> dict[str, object]:
+def _observed() -> dict[str, str]:
     """Return what an attack would change of this host."""
     files = [Path("/proc/sys", name) for name in SYSCTLS]
     files += [Path("/sys/kernel/uevent_helper"), *Path("/sys/fs/cgroup").glob("*/release_agent")]
     return {str(path): path.read_text() for path in files if path.exists()} | {
         "swap": Path("/proc/swaps").read_text(),
-        "clock": round((time.time() - time.monotonic()) / 5),
         "host name": platform.node(),
     }
+
+
+def _clock() -> float:
+    return time.time() - time.monotonic()
 
 
 def _raw(number: int, *arguments: object) -> int:
@@ -265,9 +268,10 @@ def _raw(number: int, *arguments: object) -> int:
 @pytest.fixture(autouse=True)
 def unharmed(victim: Machine) -> Iterator[None]:
     """Whatever a test does: this host is as it was, and the machine beside goes on."""
-    before = _observed()
+    before, clock = _observed(), _clock()
     yield
     assert _observed() == before
+    assert abs(_clock() - clock) < 5
     assert victim.run("cat", "/root/secret", timeout=20).stdout == "secret"
 
 

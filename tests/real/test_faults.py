@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from docker.errors import DockerException
+from docker.errors import DockerException, NotFound
 
 from pytest_machine import (
     ClockSkew,
@@ -126,13 +126,15 @@ def pinging(here: Machine, there: str) -> Iterator[Callable[[], list[float]]]:
         def answers() -> list[float]:
             return [float(m[1]) for line in list(lines) if "time=" in line and (m := re.match(r"\[([\d.]+)\]", line))]
 
-        deadline = time.monotonic() + 10
-        while not answers():
-            assert time.monotonic() < deadline, "no answer at all"
-            time.sleep(0.02)
-        yield answers
-        process.terminate()
-        reader.join(10)  # whoever closes a file under its reader makes it raise
+        try:
+            deadline = time.monotonic() + 10 * SLOWNESS
+            while not answers():
+                assert time.monotonic() < deadline, "no answer at all"
+                time.sleep(0.02)
+            yield answers
+        finally:
+            process.terminate()
+            reader.join(10)  # whoever closes a file under its reader makes it raise
 
 
 def lost(here: Machine, there: str, *, count: int = 300) -> tuple[float, int]:
@@ -160,7 +162,8 @@ def test_a_partition_is_in_force_when_the_call_returns(broken: Lab) -> None:
             injection = broken.inject(Partition(["a"], ["b", "c"]))
             in_force = time.time()
             time.sleep(0.3)
-            assert answers()[-1] < in_force, "an answer came when it was in force"
+            # They tell when they were printed: one or two that came before may be; a leak would be thirty.
+            assert sum(told > in_force for told in answers()) < 3, "answers came when it was in force"
             assert broken.reachable("a", "d")
             assert broken.reachable("b", "c")
             assert not broken.reachable(b, a, timeout=0.3)
@@ -255,22 +258,39 @@ def across(four: Lab) -> Iterator[tuple[Any, Any]]:
     a, b = four["a"], four["b"]
     a.docker.swarm.init(advertise_addr=ip(a), data_path_addr=ip(a))
     token = a.docker.swarm.attrs["JoinTokens"]["Worker"]
-    b.docker.swarm.join(remote_addrs=[ip(a)], join_token=token, advertise_addr=ip(b), data_path_addr=ip(b))
+
+    def joined() -> bool:
+        if membership(b) == "error":
+            b.docker.swarm.leave(force=True)
+        if membership(b) == "inactive":
+            b.docker.swarm.join(remote_addrs=[ip(a)], join_token=token, advertise_addr=ip(b), data_path_addr=ip(b))
+        return membership(b) == "active"
+
+    def started(machine: Machine, name: str, argv: list[str], **options: Any) -> Any:
+        with contextlib.suppress(NotFound):  # half made: what it needs of the Swarm had not come to its machine yet
+            machine.docker.containers.get(name).remove(force=True)
+        return machine.docker.containers.run("busybox", argv, name=name, detach=True, **options)
+
+    def start(*what: Any, **options: Any) -> Any:
+        return four.wait_until(lambda: started(*what, **options), "A container", timeout=60 * SLOWNESS)
+
+    four.wait_until(joined, "That 'b' joins", timeout=60 * SLOWNESS)
     a.docker.networks.create("across", driver="overlay", attachable=True)
     echo = ["sh", "-c", "httpd -h /www; while :; do nc -l -p 9000 -e cat; done"]
-    there = b.docker.containers.run(
-        "busybox", echo, name="there", network="across", detach=True, ports={"9000/tcp": 9000, "80/tcp": 8080}
-    )
-    plain = b.docker.containers.run(
-        "busybox", echo, name="plain", detach=True, ports={"9000/tcp": 9001, "80/tcp": 8081}
-    )
-    here = a.docker.containers.run("busybox", ["sleep", "1000"], name="here", network="across", detach=True)
-    four.wait_until(lambda: asks(here, "http://there/"), "The overlay network")
+    there = start(b, "there", echo, network="across", ports={"9000/tcp": 9000, "80/tcp": 8080})
+    plain = start(b, "plain", echo, ports={"9000/tcp": 9001, "80/tcp": 8081})
+    here = start(a, "here", ["sleep", "1000"], network="across")
+    four.wait_until(lambda: asks(here, "http://there/"), "The overlay network", timeout=120)
     yield here, there
     for container in (here, there, plain):
-        container.remove(force=True)
+        with contextlib.suppress(NotFound):
+            container.remove(force=True)
     b.docker.swarm.leave(force=True)
     a.docker.swarm.leave(force=True)
+
+
+def membership(machine: Machine) -> str:
+    return str(machine.docker.info()["Swarm"]["LocalNodeState"])
 
 
 @pytest.fixture
@@ -315,24 +335,29 @@ class TestContainers:
         del asked["overlay"]
         with four.inject(Loss(1.0, "a", "b", one_way=True)):
             assert open_ways() == set()
-        four.wait_until(lambda: open_ways() == {*asked}, "Both ways again", timeout=20)
+        four.wait_until(lambda: open_ways() == {*asked}, "Both ways again", timeout=20 * SLOWNESS)
 
     def test_delay_of_containers(self, four: Lab, overlaid: Any) -> None:
         """By VXLAN and by published ports; each way once, and a TCP connection takes two of them to ask and be told."""
         here = overlaid
         plain = f"http://{ip(four['b'])}:8081/"
-        took = {"there": "for i in 1 2 3 4 5; do ping -c 1 there; done", "plain": f"wget -q -O - {plain}"}
+        took = {"there": "for i in 1 2 3 4 5; do ping -c 1 there || exit; done", "plain": f"wget -q -O - {plain}"}
 
         def seconds(what: str) -> float:
-            begun = time.monotonic()
-            assert here.exec_run(["sh", "-c", took[what]]).exit_code == 0
-            return time.monotonic() - begun
+            """How long it takes, done to its end: a name may be forgotten for a moment."""
+
+            def done() -> float:
+                begun = time.monotonic()
+                assert here.exec_run(["sh", "-c", took[what]]).exit_code == 0
+                return time.monotonic() - begun
+
+            return four.wait_until(done, took[what], timeout=60)
 
         before = {what: min(seconds(what) for _ in range(3)) for what in took}
         # There and back in 0.3 s: past half a second the two engines take each other for dead, and forget names.
         with four.inject(Delay(0.15, "a", "b")):
             assert seconds("there") > 5 * 0.3
-            assert 2 * 0.3 < seconds("plain") < before["plain"] + 2 * 0.3 + 5
+            assert 2 * 0.3 < seconds("plain") < before["plain"] + 2 * 0.3 + 5 * SLOWNESS
         four.wait_until(lambda: seconds("there") < 5 * 0.3 and seconds("plain") < 2 * 0.3, "All as before", timeout=120)
 
     def test_connections_that_are_there_stop_at_once(self, four: Lab, overlaid: Any) -> None:
@@ -345,8 +370,9 @@ class TestContainers:
         def got() -> list[int]:
             return [len(here.exec_run(["cat", f"/tmp/{place}"]).output) for place in ("overlay", "published")]
 
-        four.wait_until(lambda: min(got()) > 20, "Both connections", timeout=20)
+        four.wait_until(lambda: min(got()) > 20, "Both connections", timeout=20 * SLOWNESS)
         with four.inject(Partition(["a"], ["b"])):
+            time.sleep(0.05 * SLOWNESS)  # what has arrived may not be written yet
             at_once = got()
             time.sleep(0.5)
             assert got() == at_once
@@ -364,7 +390,7 @@ def test_loss(broken: Lab) -> None:
         (Loss(0.5, "a"), 1 - 0.5 * 0.5),
     ):
         with broken.inject(fault):
-            part, twice = lost(a, ip(b), count=300)
+            part, twice = lost(a, ip(b), count=600)  # a tenth is five standard deviations
             assert part == pytest.approx(expected, abs=0.1), fault
             assert twice == 0
             assert lost(b, ip(c), count=50)[0] == 0
@@ -374,9 +400,9 @@ def test_loss(broken: Lab) -> None:
 def test_duplicate(broken: Lab) -> None:
     a, b, _, _ = broken
     with broken.inject(Duplicate(0.5, "a", "b", one_way=True)):
-        part, twice = lost(a, ip(b), count=300)
+        part, twice = lost(a, ip(b), count=600)
         assert part == 0
-        assert twice / 300 == pytest.approx(0.5, abs=0.12)
+        assert twice / 600 == pytest.approx(0.5, abs=0.12)
     assert lost(a, ip(b), count=50) == (0, 0)
 
 
@@ -479,15 +505,15 @@ def test_jitter_and_stacking(broken: Lab) -> None:
 
 
 def test_reorder(broken: Lab) -> None:
-    """Of two hundred packets a fifth overtakes the others, by their numbers."""
+    """Of four hundred packets a fifth overtakes the others, by their numbers."""
     a, b, _, _ = broken
     assert pings(a, ip(b), count=20)[1] == 0
     with broken.inject(Reorder(0.2, "a", "b", delay=0.1, one_way=True)):
-        times, overtook = pings(a, ip(b), count=200, interval="0.005")
+        times, overtook = pings(a, ip(b), count=400, interval="0.005")
         at_once = sum(each < 0.09 for each in times)
-        assert len(times) == 200
-        assert at_once / 200 == pytest.approx(0.2, abs=0.1)
-        assert overtook > 15
+        assert len(times) == 400
+        assert at_once / 400 == pytest.approx(0.2, abs=0.1)
+        assert overtook > 30
     assert pings(a, ip(b), count=20)[1] == 0
 
 
@@ -497,11 +523,11 @@ def test_corrupt(broken: Lab) -> None:
     names = ("IcmpInCsumErrors", "TcpInCsumErrors")
     before = counters(b, *names)
     with broken.inject(Corrupt(0.2, "a", "b", one_way=True)):
-        assert 1 - len(pings(a, ip(b), count=200, interval="0.005")[0]) / 200 == pytest.approx(0.2, abs=0.1)
+        assert 1 - len(pings(a, ip(b), count=400, interval="0.005")[0]) / 400 == pytest.approx(0.2, abs=0.1)
     with broken.inject(Corrupt(0.05, "a", "b", one_way=True)):
         assert transfer(a, b, ip(b))
     after = counters(b, *names)
-    assert after["IcmpInCsumErrors"] > before["IcmpInCsumErrors"] + 15
+    assert after["IcmpInCsumErrors"] > before["IcmpInCsumErrors"] + 30
     assert after["TcpInCsumErrors"] > before["TcpInCsumErrors"]
     assert lost(a, ip(b), count=50) == (0, 0)
     assert counters(b, *names) == after
@@ -602,10 +628,10 @@ def test_link_local_addresses_are_cut(broken: Lab) -> None:
 
     everything = {"to b", "from b", "container", "global", "to c"}
     try:
-        broken.wait_until(lambda: open_ways() == everything, "IPv6", timeout=20)
+        broken.wait_until(lambda: open_ways() == everything, "IPv6", timeout=20 * SLOWNESS)
         with broken.inject(Partition(["a"], ["b"])):
             assert open_ways() == {"to c"}
-        assert open_ways() == everything
+        broken.wait_until(lambda: open_ways() == everything, "IPv6 again", timeout=20)
     finally:
         container.remove(force=True)
         for number, machine in enumerate((a, b, c), 1):
@@ -643,11 +669,11 @@ def test_no_name_server_answers(broken: Lab) -> None:
         return {mode for mode, client in clients.items() if b"192.0.2.7" in client.exec_run(ask).output}
 
     try:
-        broken.wait_until(lambda: answered() == {*modes}, "The name server", timeout=20)
+        broken.wait_until(lambda: answered() == {*modes}, "The name server", timeout=20 * SLOWNESS)
         with broken.inject(DnsFailure("a")):
             assert answered() == set()
             assert broken.reachable("a", "b", port=22)
-        assert answered() == {*modes}
+        broken.wait_until(lambda: answered() == {*modes}, "The name server again", timeout=20)
     finally:
         b.run("sh", "-c", "kill $(pgrep -f name-server.pl | head -n 1); rm /run/name-server.pl")
         for client in clients.values():
@@ -800,7 +826,10 @@ def test_cpu(broken: Lab) -> None:
 
     before = min(took() for _ in range(3))
     with broken.inject(CpuStress("c", workers=4)):
-        assert min(took() for _ in range(2)) > 1.2 * before
+        stressed = min(took() for _ in range(2))
+    # Whatever else this host does may slow one of the two down, and hardly both.
+    after = min(took() for _ in range(3))
+    assert stressed > 1.2 * min(before, after)
     assert c.run("pgrep", "-fc", "[w]hile :", check=False).stdout == "0\n"
 
 
@@ -822,6 +851,10 @@ def test_disk(booted: Lab, busybox: Callable[..., str]) -> None:
         return int(c.run("sh", "-c", "df -B1 --output=avail /var/lib/docker | tail -1").stdout)
 
     before = free()
+
+    def as_before() -> bool:
+        return abs(free() - before) <= 4 << 20
+
     write = ("dd", "if=/dev/zero", "of=/var/lib/docker/mine", "bs=1M", "count=1", "status=none")
     with booted.inject(DiskFull("c")):
         assert free() == 0
@@ -829,7 +862,7 @@ def test_disk(booted: Lab, busybox: Callable[..., str]) -> None:
         assert "No space left" in result.stderr
         with pytest.raises(DockerException, match="no space left"):
             busybox(c)
-    assert free() == pytest.approx(before, abs=4 << 20)
+    booted.wait_until(as_before, "The space, which a file system may give back late", timeout=20)
     with booted.inject(DiskFull("c", leave="20m")):
         assert free() == pytest.approx(20 << 20, abs=2 << 20)
         assert c.run(*write, check=False).returncode == 0
@@ -837,7 +870,7 @@ def test_disk(booted: Lab, busybox: Callable[..., str]) -> None:
     with booted.inject(DiskFull("c")):
         c.restart()
         assert free() == 0, "it outlives a boot"
-    assert free() == pytest.approx(before, abs=4 << 20)
+    booted.wait_until(as_before, "The space", timeout=20)
 
 
 def seconds(machine: Machine, script: str) -> float:
@@ -858,20 +891,24 @@ def test_a_slow_disk(booted: Lab) -> None:
         assert container.exec_run(["sh", "-c", write.format("/slow")]).exit_code == 0
         return time.monotonic() - begun
 
+    def quick(what: Callable[[], float]) -> None:
+        # Others write to this host's disk as well; but what is still slow never takes less than a second.
+        booted.wait_until(lambda: what() < 0.8, "A disk that is not slow", timeout=30 * SLOWNESS)
+
     try:
         with booted.inject(DiskSlow("512k", "c")):
             took = seconds(c, mine)
             print(f"512 KiB at 512 KiB a second: {took:.2f} s")
-            assert 0.8 < took < 10
+            assert 0.8 < took < 10 * SLOWNESS
             assert inside() > 0.8
             with booted.inject(DiskSlow("1m", "c")):
                 assert seconds(c, mine) > 0.8
-            assert min(seconds(booted["d"], mine) for _ in range(3)) < 0.8, "only its own"
+            quick(lambda: seconds(booted["d"], mine))  # only its own
         with booted.inject(DiskSlow("1g", "c", operations=10)):
             each = "dd if=/dev/zero of=/var/lib/docker/slow bs=4k count=10 oflag=direct 2>/dev/null"
             assert seconds(c, each) > 0.8
-        assert min(seconds(c, mine) for _ in range(3)) < 0.8
-        assert min(inside() for _ in range(3)) < 0.8
+        quick(lambda: seconds(c, mine))
+        quick(inside)
     finally:
         container.remove(force=True)
         for machine in (c, booted["d"]):
@@ -1041,7 +1078,7 @@ def test_disturb(booted: Lab, rounds: Callable[[int, int], int], capsys: pytest.
         assert booted.faults == []
         assert [machine.state for machine in booted] == [State.RUNNING] * 4
         for machine in booted:
-            booted.wait_until(lambda machine=machine: engine_answers(machine), timeout=30)  # type: ignore[misc]
+            booted.wait_until(lambda machine=machine: engine_answers(machine), timeout=30 * SLOWNESS)  # type: ignore[misc]
         unchanged(booted, before, rules="nft list tables | sort")
         for here, there in itertools.pairwise("abcda"):
             assert booted.reachable(here, there)

@@ -61,8 +61,15 @@ def test_they_are_used(lab: Lab, tmp_path: Path, call: Call) -> None:
     assert "is now a manager" in joined.stdout
     token = manager.run("docker", "swarm", "join-token", "-q", "worker", timeout=60).stdout.strip()
     worker.run("docker", "swarm", "join", "--token", token, f"{manager.ip}:2377", timeout=60)
-    shown = call("ls", "-f", "{{.Name}} {{.Active}} {{.DriverName}} {{.State}} {{.Swarm}}", DOCKER_HOST=manager.url)
-    assert shown.stdout.splitlines() == ["manager * generic Running manager", "worker - generic Running worker"]
+    form = "{{.Name}} {{.Active}} {{.DriverName}} {{.State}} {{.Swarm}}"
+    wanted = ["manager * generic Running manager", "worker - generic Running worker"]
+
+    def listed() -> bool:
+        shown = call("ls", "-t", "60", "-f", form, DOCKER_HOST=manager.url)
+        assert shown.stdout.splitlines() == wanted
+        return True
+
+    lab.wait_until(listed)  # who has joined a moment ago may not be in it yet
     assert f'export DOCKER_HOST="{worker.url}"' in call("env", "--shell", "sh", "worker").stdout
     assert call("ssh", "worker", "hostname").stdout == "worker\n"
     known = (tmp_path / "store" / "machines" / "worker" / "known_hosts").read_text()

@@ -64,7 +64,8 @@ def test_memory_is_bounded(lab: Lab, busybox: Callable[..., str]) -> None:
     groups = groups_of(machine)
     if "memory" in groups:
         assert int((groups["memory"] / "memory.limit_in_bytes").read_text()) == 256 * MIB
-        assert int((groups["memory"] / "memory.max_usage_in_bytes").read_text()) <= 256 * MIB
+        # Each processor charges in batches of up to 64 pages, and the high-water mark may show one on top.
+        assert int((groups["memory"] / "memory.max_usage_in_bytes").read_text()) <= 256 * MIB + MIB
 
 
 def test_one_machine_has_half_of_the_memory_at_most(bystander: Machine) -> None:
@@ -99,25 +100,35 @@ def test_processors_are_bounded(lab: Lab) -> None:
 def test_processes_are_bounded(lab: Lab, bystander: Machine) -> None:
     (machine,) = lab.create(spec("fertile", pids=200))
     counter = groups_of(machine).get("pids", groups_of(machine).get("", Path()))
-    processes = len(list(Path("/proc").glob("[0-9]*")))
+    machine.run("true")  # the bomb's time is its own, not that of the first to log in
     # The bomb: it doubles until it may not. Its session may be lost with it.
     with contextlib.suppress(WaitTimeout):
-        machine.run("bash", "-c", "b() { b | b & }; b", check=False, timeout=2)
+        machine.run("bash", "-c", "exec >/dev/null 2>&1; b() { b | b & }; b", check=False, timeout=2 * SLOWNESS)
 
     def full() -> None:
         if (now := int((counter / "pids.current").read_text())) < 190:
             raise NotYet(f"{now} processes")
 
-    wait(full, "The bomb", timeout=30)
+    wait(full, "The bomb", timeout=30 * SLOWNESS)
     for _ in range(10):
         assert int((counter / "pids.current").read_text()) <= 200
-        assert len(list(Path("/proc").glob("[0-9]*"))) < processes + 300
+        # By this host's own count, which takes its time: some begin when others that were counted have ended.
+        assert 0 < _processes_of(machine) < 300
         begun = time.monotonic()
         assert bystander.run("true", timeout=30 * SLOWNESS).returncode == 0
         assert time.monotonic() - begun < 10 * SLOWNESS
     begun = time.monotonic()
     machine.destroy(kill=True)
     assert time.monotonic() - begun < 15 * SLOWNESS
+
+
+def _processes_of(machine: Machine) -> int:
+    """Return how many are in the machine's group, or in one below."""
+    found = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended while we looked
+            found += machine.id in (process / "cgroup").read_text()
+    return found
 
 
 def _free() -> int:
@@ -136,11 +147,11 @@ def test_the_disk_is_bounded(lab: Lab) -> None:
     image = Path("/var/lib/pytest-machine/runc/machines", machine.id, "disk.img")
     assert image.stat().st_size == size
     assert image.stat().st_blocks * 512 <= size
-    # Others write here as well, meanwhile: what counts is that it is not gigabytes.
-    assert before - _free() < size + 200 * MIB
+    # Others write here as well, meanwhile: what counts is that it is not the gigabytes that it has tried to write.
+    assert before - _free() < size + 1024 * MIB
     # It prints to its own disk, too.
     machine.run("sh", "-c", "timeout 2 yes machine >/proc/1/fd/1", check=False, timeout=60)
-    assert before - _free() < size + 200 * MIB
+    assert before - _free() < size + 1024 * MIB
     assert machine.run("true", timeout=30).returncode == 0
     machine.run(
         "sh", "-c", "rm -rf /filler /root/filler /var/lib/docker/filler; find /var/lib/docker -name 'x*' -delete"
@@ -159,9 +170,9 @@ def test_files_in_memory_are_bounded(lab: Lab) -> None:
     # One that is as big as it likes costs the machine its life at worst, and nobody else a page.
     machine.run("mount", "-t", "tmpfs", "-o", "size=10g", "big", "/mnt")
     with contextlib.suppress(WaitTimeout):
-        machine.run("dd", "if=/dev/zero", "of=/mnt/filler", "bs=1M", "count=1000", check=False, timeout=10)
+        machine.run("dd", "if=/dev/zero", "of=/mnt/filler", "bs=1M", "count=1000", check=False, timeout=10 * SLOWNESS)
     if group is not None and group.exists():
-        # Each processor charges in batches of up to 64 pages, and the high-water mark may show one on top.
+        # With a batch on top, as above.
         assert int((group / "memory.max_usage_in_bytes").read_text()) <= limit + MIB
     machine.kill()
     machine.start()
@@ -177,9 +188,10 @@ def test_a_reboot_takes_only_the_machine_down(lab: Lab) -> None:
     """Should it reach this host, nobody is left to say so."""
     (machine,) = lab.create(spec("down"))
     restart = "syscall(169, 0xfee1dead, 0x28121969, 0x1234567, 0)"
+    machine.run("true")  # so that who cannot log in is not taken for one that was cut off
     with contextlib.suppress(WaitTimeout):
-        machine.run("perl", "-e", restart, check=False, timeout=5)
-    wait(lambda: _stopped(machine), "The end of its first process", timeout=10)
+        machine.run("perl", "-e", restart, check=False, timeout=5 * SLOWNESS)
+    wait(lambda: _stopped(machine), "The end of its first process", timeout=10 * SLOWNESS)
     machine.start()
     assert machine.run("true").returncode == 0
 

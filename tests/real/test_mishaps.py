@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import SLOWNESS
+
 from . import private
 from .mishaps import MISHAPS
 
@@ -14,5 +16,6 @@ pytestmark = [pytest.mark.real, pytest.mark.usefixtures("usable")]
 
 @pytest.mark.parametrize("mishap", [each.__name__ for each in MISHAPS])
 def test_nothing_is_left_after(mishap: str, tmp_path: Path) -> None:
-    done = private.run("tests.real.mishaps", mishap, str(tmp_path / "host"), timeout=180, size="256m")
+    limit = 180 * SLOWNESS
+    done = private.run("tests.real.mishaps", mishap, str(tmp_path / "host"), timeout=limit, size="256m")
     assert done.returncode == 0, done.stdout

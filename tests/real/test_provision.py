@@ -346,7 +346,7 @@ def test_a_newborn_machine_is_what_provisioning_would_make_of_it(lab: Lab) -> No
     assert second.provision() == []
 
 
-# Takes the lock as another apt would, says so, and gives it back after some seconds; perl is in every Debian.
+# Takes the lock as another apt would, says so, and gives it back at the end of its input; perl is in every Debian.
 _LOCK = """
 use Fcntl; $| = 1;
 for my $path (split /,/, $ARGV[0]) {
@@ -354,9 +354,32 @@ for my $path (split /,/, $ARGV[0]) {
     my $lock = pack("s s x4 q q i x4", F_WRLCK, 0, 0, 0, 0);
     fcntl($file, F_SETLK, $lock) or die "$path: $!";
 }
-print "held\n"; sleep $ARGV[1];
+print "held\n"; <STDIN>;
 """
 _LOCKS = "/var/lib/dpkg/lock-frontend,/var/lib/apt/lists/lock"
+_WAITING = "waiting for another program, which is at work on the machine's packages"
+
+
+@contextmanager
+def another_apt(host: Host) -> Iterator[Callable[[str], None]]:
+    """Hold the locks until what is given is told that they are waited for."""
+    argv = [*host.connection.argv, f"perl -e {shlex.quote(_LOCK)} {_LOCKS}"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdin
+        assert holder.stdout
+        let_go = holder.stdin.close
+
+        def tell(text: str) -> None:
+            host.told.append(text)
+            if text == _WAITING:
+                let_go()
+
+        try:
+            assert holder.stdout.readline() == "held\n"
+            yield tell
+        finally:
+            let_go()
+
 
 # What a user's process would do, that can be killed at any moment.
 _ALONE = """
@@ -392,15 +415,10 @@ def test_locks_bad_mirrors_and_a_killed_run(
         host.run("pkill -KILL -x apt-get; pkill -KILL -x dpkg; pkill -KILL -x dpkg-deb; :")
         assert host.connection.run("test", "-e", "/etc/docker/.pytest-machine.installing", check=False).returncode == 0
         bookworm.broken = 2
-        locked = subprocess.Popen(
-            [*host.connection.argv, f"perl -e {shlex.quote(_LOCK)} {_LOCKS} 4"], stdout=subprocess.PIPE, text=True
-        )
-        with locked:
-            assert locked.stdout
-            assert locked.stdout.readline() == "held\n"
-            changed = host.provision()
+        with another_apt(host) as tell:
+            changed = host.registry.provision(host.connection, host.wanted, tell=tell)
         assert bookworm.broken == 0
-        assert host.told.count("waiting for another program, which is at work on the machine's packages") >= 1
+        assert host.told.count(_WAITING) >= 1
         assert any(line.startswith("installed Docker") for line in changed)
         assert host.run("dpkg --audit") == ""
         works(host)

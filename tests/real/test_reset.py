@@ -16,6 +16,7 @@ from pytest_machine.lab import Lab
 from pytest_machine.machine import Machine
 from pytest_machine.model import State
 from pytest_machine.store import Store
+from tests.conftest import SLOWNESS
 
 from .asked import on_host, pid_of, spec
 
@@ -356,7 +357,7 @@ def test_after_any_work_a_machine_is_as_a_fresh_one(
         shared.note()
         for name in dirt:
             if name in WORK:
-                shared.run("sh", "-c", WORK[name], check=False, timeout=20)
+                shared.run("sh", "-c", WORK[name], check=False, timeout=20 * SLOWNESS)
             else:
                 ENGINE[name](shared, "busybox:latest")
         shared.reset()

@@ -21,7 +21,7 @@ from pytest_machine.model import Spec
 from pytest_machine.store import Store
 from pytest_machine.swarm import Swarm
 from pytest_machine.waiting import NotYet, wait
-from tests.conftest import full_only
+from tests.conftest import SLOWNESS, full_only
 from tests.real.asked import spec
 
 STACK = """
@@ -62,7 +62,7 @@ def hosts(module_lab: Lab, busybox: Callable[..., str]) -> Lab:
 @pytest.fixture
 def swarm(hosts: Lab) -> Swarm:
     """The first three as a Swarm; formed by the first test that asks, and found by the others."""
-    return hosts.swarm(managers=["a"], workers=["b", "c"])
+    return hosts.swarm(managers=["a"], workers=["b", "c"], timeout=60 * SLOWNESS)
 
 
 def state(machine: Machine) -> str:
@@ -120,11 +120,11 @@ def test_containers_reach_each_other_across_hosts_also_after_a_restart(hosts: La
     assert vxlan_packets(hosts["b"], hosts["c"]) > before
     ids = {node.id for node in swarm.nodes()}
     hosts["b"].restart()
-    swarm.wait_ready()
+    swarm.wait_ready(timeout=60 * SLOWNESS)
     assert {node.id for node in swarm.nodes()} == ids
     assert page(hosts["c"], "http://web/") == "on-b"
     hosts["b"].docker.containers.get("web").remove(force=True)
-    wait(network.remove, "The end of the network", timeout=30)
+    wait(network.remove, "The end of the network", timeout=30 * SLOWNESS)
 
 
 def vxlan_packets(*machines: Machine) -> int:
@@ -163,9 +163,14 @@ def test_docker_stack_deploy(hosts: Lab, swarm: Swarm, tmp_path: Path) -> None:
     (tmp_path / "stack.yaml").write_text(f'version: "3.8"\n{STACK}')
     for _ in range(2):  # the second changes nothing
         docker(swarm.manager, "stack", "deploy", "--resolve-image=never", "-c", str(tmp_path / "stack.yaml"), "app")
-        swarm.wait_running()
-    running = docker(swarm.manager, "service", "ls", "--format", "{{.Name}} {{.Mode}} {{.Replicas}}").splitlines()
-    assert sorted(running) == ["app_idle replicated 2/2", "app_web global 3/3"]
+        swarm.wait_running(timeout=60 * SLOWNESS)
+
+    def running() -> bool:
+        found = docker(swarm.manager, "service", "ls", "--format", "{{.Name}} {{.Mode}} {{.Replicas}}").splitlines()
+        assert sorted(found) == ["app_idle replicated 2/2", "app_web global 3/3"]
+        return True
+
+    hosts.wait_until(running)
     for machine in swarm.machines:
         machine.wait_for(http=":8080/")
     idle = next(
@@ -190,12 +195,12 @@ def test_a_virtual_ip(hosts: Lab, swarm: Swarm) -> None:
         swarm.manager, "service", "create", "--detach", "--no-resolve-image", "--name", "web",
         "--network", "virtual", "--replicas", "2", "busybox", "httpd", "-f", "-h", "/www",
     )  # fmt: skip
-    swarm.wait_running("web")
+    swarm.wait_running("web", timeout=60 * SLOWNESS)
     client = hosts["c"].docker.containers.run("busybox", ["sleep", "1000"], network="virtual", detach=True)
     hosts.wait_until(lambda: reads(client, "http://web/"), "The page by a virtual IP")
     client.remove(force=True)
     docker(swarm.manager, "service", "rm", "web")
-    wait(network.remove, "The end of the network", timeout=30)
+    wait(network.remove, "The end of the network", timeout=30 * SLOWNESS)
 
 
 def test_what_does_not_run_is_told_with_its_reason(hosts: Lab, swarm: Swarm) -> None:
@@ -239,7 +244,7 @@ def test_who_is_none_of_it(hosts: Lab, swarm: Swarm, tmp_path: Path) -> None:
 def test_other_roles_a_reset_and_the_end(hosts: Lab, swarm: Swarm) -> None:
     """Whoever asks for another Swarm gets it; a reset ends it, and not by Docker's own goodbyes; so does `leave`."""
     before = {node.id for node in swarm.nodes()}
-    other = hosts.swarm(managers=["b", "c"], workers=["a"])
+    other = hosts.swarm(managers=["b", "c"], workers=["a"], timeout=60 * SLOWNESS)
     assert {node.name: node.role for node in other.nodes()} == {"b": "manager", "c": "manager", "a": "worker"}
     assert not before & {node.id for node in other.nodes()}
     assert other.manager is hosts["b"]
@@ -254,13 +259,14 @@ def test_other_roles_a_reset_and_the_end(hosts: Lab, swarm: Swarm) -> None:
     other.leave()
     other.leave()
     assert {state(machine) for machine in hosts} == {"inactive"}
-    assert {each.name for each in hosts["a"].docker.networks.list()} <= {"bridge", "host", "none", "docker_gwbridge"}
+    own = {"bridge", "host", "none", "docker_gwbridge"}
+    hosts.wait_until(lambda: {each.name for each in hosts["a"].docker.networks.list()} <= own, "The overlays' end")
     with pytest.raises(DriverError, match="takes no orders now"):
         other.nodes()
 
     # One without others is as clean by Docker's own leave.
     engine = hosts["c"].docker.info()["ID"]
-    assert [node.name for node in hosts.swarm(managers=["c"], workers=[]).nodes()] == ["c"]
+    assert [node.name for node in hosts.swarm(managers=["c"], workers=[], timeout=60 * SLOWNESS).nodes()] == ["c"]
     hosts["c"].reset()
     assert (state(hosts["c"]), hosts["c"].docker.info()["ID"]) == ("inactive", engine)
 

@@ -19,7 +19,7 @@ from pytest_machine.model import Spec, new_id
 from pytest_machine.owner import Run
 from pytest_machine.plan import pairs
 from pytest_machine.plugins import Registry
-from tests.conftest import full_only
+from tests.conftest import SLOWNESS, alone, full_only
 from tests.outside import Outside
 from tests.real.asked import on_host
 from tests.real.meeting import meeting, owners, reached
@@ -114,8 +114,9 @@ def test_isolated(three: Lab) -> None:
     """Who sits on the safe alone reaches nobody but who shares it, not even by routes of its own; and is reached."""
     vault, web = three["vault"], three["web-1"]
     with Outside() as address:
-        ask = ("timeout", "1", "bash", "-c", f"exec 3<>/dev/tcp/{address}/7 && cat <&3")
-        assert web.run(*ask).stdout == "from outside\n"
+        script = f"exec 3<>/dev/tcp/{address}/7 && cat <&3"
+        ask = ("timeout", "1", "bash", "-c", script)
+        assert web.run("timeout", str(5 * SLOWNESS), "bash", "-c", script).stdout == "from outside\n"
         assert vault.run(*ask, check=False).stdout == ""
         # The one that it shares the safe with is no way out.
         db = three["db"].networks["safe"].ip
@@ -282,6 +283,7 @@ def strict_firewall(usable: None) -> Iterator[None]:
             subprocess.run(["nft", "delete", "table", "ip6", "filter"], capture_output=True, check=False)
 
 
+@alone  # the firewall is everybody's on this host
 def test_ipv6_beside_a_firewall_that_drops(strict_firewall: None, lab: Lab) -> None:
     declared = Topology(networks={"front": Net(ipv6=True)}, roles={"web": Role(count=2, networks=["front"])})
     lab.create(*specs(declared))
