@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import pytest
 
-from pytest_machine.drivers.docker import DockerDriver
+from pytest_machine.drivers.docker import DockerDriver, outer
 from pytest_machine.model import Value
 from pytest_machine.testing import DriverSuite, Specimen
-from tests.conftest import FULL
+from tests.conftest import FULL, SLOWNESS
 from tests.dockerd import Dockerd
 
 # What others of the suite show too, less plainly; a machine takes a second or two.
@@ -52,7 +52,8 @@ class TestDocker(DriverSuite):
     def _at_home(cls, users_engine: Dockerd) -> Iterator[None]:
         """Be on the engine's computer, so that containers' addresses are reached."""
         cls.engine = users_engine
-        with users_engine.at_home():
+        with users_engine.at_home(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(outer, "_GREETING", outer._GREETING * SLOWNESS)  # it may be busy
             yield
 
     @pytest.fixture(autouse=True)

@@ -16,9 +16,12 @@ import pytest
 from pytest_machine.testing import census, host_leftovers
 from tests.conftest import alone
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0, reason="makes links, mounts and rules: needs Linux and root"
-)
+pytestmark = [
+    alone,
+    pytest.mark.skipif(
+        sys.platform != "linux" or os.geteuid() != 0, reason="makes links, mounts and rules: needs Linux and root"
+    ),
+]
 
 NAME = f"ptmtest{os.getpid() % 10000}"
 
@@ -109,8 +112,6 @@ def file(place: Path) -> Iterator[str]:
     yield "files"
     path.unlink()
 
-
-pytestmark = alone
 
 THINGS = [link, network_namespace, nft_table, iptables_chain, mount, loop_device, cgroup, process, file]
 
