@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import threading
 import urllib.request
 from collections import Counter
@@ -61,7 +62,7 @@ def visited(webs: Lab) -> Iterator[Counter[str]]:
                 try:
                     with browser.open(f"http://{place.host}:{place.port}/", timeout=30) as page:
                         seen[name] += page.read() == b"hello from the other host\n"
-                except OSError as error:
+                except (OSError, http.client.HTTPException) as error:
                     seen[f"failed: {error}"] += 1
 
     visitor = threading.Thread(target=visit)

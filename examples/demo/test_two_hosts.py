@@ -37,7 +37,7 @@ def test_containers_reach_each_other_across_two_hosts(
 
 def fetch(machine: Machine, container: str, url: str) -> str:
     """Return a page as a container on the overlay sees it, once the name has travelled from one host to the other."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         try:
             return machine.run("docker", "exec", container, "timeout", "2", "wget", "-q", "-O", "-", url).stdout
