@@ -497,7 +497,13 @@ class TestTheEndOfARun:
         if when == "before":
             run.end()
         else:
-            monkeypatch.setattr(reaper, "FileLock", lambda _: run.end() or (run.directory / "reaper.lock").open())
+
+
+            def lock(path: Path) -> object:
+                run.end()
+                return path.open()
+
+            monkeypatch.setattr(reaper, "FileLock", lock)
         reaper.main(run.directory, notes)
         assert ENDED == ["web"]
         assert not run.directory.exists()

@@ -51,6 +51,15 @@ def test_again_is_the_same() -> None:
     assert network.ledger().leases[id_] == first
 
 
+def test_half_a_file_of_who_was_killed_goes(state: Path) -> None:
+    half, another = state / ".ledger.json.0f0f0f0f.tmp", state / ".notes.json.0f0f0f0f.tmp"
+    half.touch()
+    another.touch()
+    network.release(new_id(), lowered=True)  # whoever destroys what that one began
+    assert not half.exists()
+    assert another.exists(), "which another lock guards"
+
+
 def test_many_at_once_share_nothing() -> None:
     with ThreadPoolExecutor(16) as pool:
         leases = list(pool.map(lambda _: reserve(), range(60)))

@@ -57,6 +57,9 @@ def locked(name: str) -> Iterator[None]:
     descriptor = os.open(STATE / f".{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # Of somebody who was killed while writing what this lock guards: nobody else is at it now.
+        for half in STATE.glob(f".{name}.json.*.tmp"):
+            half.unlink(missing_ok=True)
         yield
     finally:
         os.close(descriptor)
