@@ -498,7 +498,6 @@ class TestTheEndOfARun:
             run.end()
         else:
 
-
             def lock(path: Path) -> object:
                 run.end()
                 return path.open()
