@@ -14,7 +14,10 @@ as_root() {
     if ((EUID == 0)); then
         "$@"
     elif command -v sudo >/dev/null; then
-        sudo env HOME="$HOME" PATH="$PATH" ${CI:+CI="$CI"} PYTHONDONTWRITEBYTECODE=1 "$@"
+        # Root's bytecode is not to lie in the caller's checkout, which they could not remove then.
+        local bytecode=PYTHONDONTWRITEBYTECODE=1
+        [[ -z ${PYTHONPYCACHEPREFIX:-} ]] || bytecode=PYTHONPYCACHEPREFIX=$PYTHONPYCACHEPREFIX
+        sudo env HOME="$HOME" PATH="$PATH" ${CI:+CI="$CI"} "$bytecode" "$@"
     else
         fail "This needs root, and there is no sudo." "run '$0' as root"
     fi
