@@ -56,7 +56,11 @@ class Suite:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # a handler, no lock
         )
         self._started.append(process)
-        until(lambda: (self.path / until_there).exists() or process.poll() is not None, "the run has come so far", 40)
+        until(
+            lambda: (self.path / until_there).exists() or process.poll() is not None,
+            "the run has come so far",
+            40 * SLOWNESS,
+        )
         return process
 
     def ends(self, process: subprocess.Popen[str], seconds: float = ALLOWED) -> str:
@@ -95,7 +99,7 @@ def suite(inner: pytest.Pytester, home: Path, left: Left) -> Iterator[Suite]:
     suite = Suite(inner, home, left)
     yield suite
     suite.close()
-    suite.nothing_is_left(30)
+    suite.nothing_is_left(30 * SLOWNESS)
 
 
 WAITS = """
@@ -164,8 +168,9 @@ class TestOneProcess:
         assert (suite.path / "torn-down").exists()
         assert "none is left" in out
 
-    @pytest.mark.parametrize("pause", [0.0, 0.05, 0.3])
+    @pytest.mark.parametrize("pause", [0.0, 0.05, 0.15])
     def test_interrupt_twice(self, suite: Suite, pause: float) -> None:
+        """The second soon after the first: in Python's own last steps it would be Python that is interrupted."""
         process = suite.start(WAITS)
         process.send_signal(signal.SIGINT)
         time.sleep(pause)
@@ -227,10 +232,30 @@ class TestOneProcess:
         suite.ends(process)
 
     def test_term(self, suite: Suite) -> None:
-        process = suite.start(WAITS)
+        """The second comes in the middle of the teardown, which goes on."""
+        process = suite.start(
+            """
+            import pathlib, pytest, time
+            from patience import until
+
+            @pytest.fixture
+            def slow_end(lab):
+                yield
+                pathlib.Path("tearing-down").touch()
+                until(pathlib.Path("second").exists)
+                pathlib.Path("torn-down").touch()
+
+            @pytest.mark.machine("web")
+            @pytest.mark.machine("db")
+            def test_it(slow_end):
+                pathlib.Path("up").touch()
+                time.sleep(60)
+            """
+        )
         process.terminate()
-        time.sleep(0.1)
+        until((suite.path / "tearing-down").exists, "it tears down")
         process.terminate()
+        (suite.path / "second").touch()
         out = suite.ends(process)
         assert process.returncode == 128 + signal.SIGTERM, out
         assert (suite.path / "torn-down").exists()
@@ -277,7 +302,7 @@ class TestOneProcess:
 class TestWorkers:
     def test_term(self, suite: Suite) -> None:
         process = suite.start(WAITS, "-n", "2")
-        until((suite.path / "other").exists, "both are at work", 30)
+        until((suite.path / "other").exists, "both are at work", 30 * SLOWNESS)
         begun = time.monotonic()
         process.terminate()
         out = suite.ends(process)
@@ -288,7 +313,7 @@ class TestWorkers:
     @pytest.mark.parametrize("whom", ["controller", "group"])
     def test_interrupt(self, suite: Suite, whom: str) -> None:
         process = suite.start(WAITS, "-n", "2")
-        until((suite.path / "other").exists, "both are at work", 30)
+        until((suite.path / "other").exists, "both are at work", 30 * SLOWNESS)
         os.kill(process.pid if whom == "controller" else -process.pid, signal.SIGINT)
         out = suite.ends(process)
         assert process.returncode == pytest.ExitCode.INTERRUPTED, out
@@ -312,23 +337,26 @@ class TestWorkers:
         """What it had goes while the run goes on."""
         process = suite.start(
             """
-            import os, pathlib, signal, time
+            import os, pathlib, signal
+            from patience import until
 
             def test_it(machine):
                 os.kill(os.getpid(), signal.SIGKILL)
 
             def test_other():
-                time.sleep(8)
+                until(pathlib.Path("go-on").exists, 120)
                 pathlib.Path("done").touch()
             """,
             "-n",
             "2",
             until_there=".",
         )
-        until(suite.left, "there is a machine", 30)
+        until(suite.left, "there is a machine", 30 * SLOWNESS)
         until(lambda: not suite.left(), "the killed worker's machine is gone")
-        assert not (suite.path / "done").exists(), "that was the end of the run"
-        out = suite.ends(process, 60)
+        assert process.poll() is None, "that was the end of the run"
+        assert not (suite.path / "done").exists()
+        (suite.path / "go-on").touch()
+        out = suite.ends(process, 60 * SLOWNESS)
         assert "1 passed" in out
         assert "1 failed" in out
 
@@ -406,13 +434,18 @@ class TestReaper:
         shutil.rmtree(suite.home)
         slow = inner.mkdir("slow")
         (slow / "sitecustomize.py").write_text(
-            "import sys, time\nif 'pytest_machine.reaper' in sys.orig_argv: time.sleep(5)\n"
+            "import os, sys, time\n"
+            "end = time.monotonic() + 90\n"
+            "while 'pytest_machine.reaper' in sys.orig_argv and time.monotonic() < end:\n"
+            f"    if os.path.exists({str(slow / 'go')!r}): break\n"
+            "    time.sleep(0.05)\n"
         )
         monkeypatch.setenv("PYTHONPATH", str(slow))
         inner.makepyfile(test_it="def test_it(machine): ...")
         inner.runpytest_subprocess().assert_outcomes(passed=1)
         assert len(suite.left()) == 2
         assert not suite.runs()
+        (slow / "go").touch()
         suite.nothing_is_left()
 
     @alone
@@ -463,7 +496,7 @@ class TestTrouble:
         result.stdout.fnmatch_lines(["*a stranger's bug*", "1 left: stays", "hint: pytest-machine prune"])
         assert [record.name for record in left()] == ["stays"]
         (inner.path / "stubborn").unlink()
-        suite.nothing_is_left(20)  # the reaper's next try
+        suite.nothing_is_left(20 * SLOWNESS)  # the reaper's next try
 
     @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a small disk")
     def test_a_full_disk(self, inner: pytest.Pytester, home: Path, left: Left) -> None:

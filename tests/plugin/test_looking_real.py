@@ -22,6 +22,7 @@ from pytest_machine.drivers.runc import RuncDriver
 from pytest_machine.drivers.runc.incidents import core_pattern
 from pytest_machine.errors import DriverUnavailable
 from pytest_machine.model import Record
+from tests.conftest import SLOWNESS
 
 from .conftest import Run
 
@@ -92,7 +93,7 @@ def test_wrecked_machines(run: Run, inner: pytest.Pytester) -> None:
     begun = time.monotonic()
     run(WRECKED, "--machine-artifacts=art", "-vv", failed=6)
     # Six machines, each made, looked at for 15 s at most and destroyed, on a host that may be busy.
-    assert time.monotonic() - begun < 240
+    assert time.monotonic() - begun < 240 * SLOWNESS
     top = inner.path / "art/test_it.py"
 
     def said(test: str, name: str, title: str) -> str:
@@ -193,17 +194,19 @@ def test_the_printed_way_in_works(inner: pytest.Pytester, home: Path) -> None:
     result = inner.runpytest_subprocess("--machine-keep=failed")
     at = next(i for i, line in enumerate(result.stdout.lines) if line.startswith("kept: 'web'"))
     ssh, docker, remove = (line.strip() for line in result.stdout.lines[at + 1 : at + 4])
-    shown = subprocess.run(f"{ssh} hostname", shell=True, capture_output=True, text=True, check=True, timeout=30)
+    shown = subprocess.run(
+        f"{ssh} hostname", shell=True, capture_output=True, text=True, check=True, timeout=30 * SLOWNESS
+    )
     assert shown.stdout == "web\n"
     client = shutil.which("docker") or str(images.ensure().path / "usr/bin/docker")
     command = re.sub(r" docker ps", f" {client} ps", docker)
-    shown = subprocess.run(command, shell=True, capture_output=True, text=True, check=True, timeout=30)
+    shown = subprocess.run(command, shell=True, capture_output=True, text=True, check=True, timeout=30 * SLOWNESS)
     assert shown.stdout.startswith("CONTAINER ID")
     assert CliRunner().invoke(main, remove.split()[1:]).output == "web\n"
     assert ours(home) == []
 
 
-def drive(argv: list[str], script: list[tuple[str, str]], timeout: float = 60) -> tuple[int, str]:
+def drive(argv: list[str], script: list[tuple[str, str]], timeout: float = 60 * SLOWNESS) -> tuple[int, str]:
     """Run a command on a terminal of its own: wait for each text, then type; return exit code and what was shown."""
     pid, terminal = pty.fork()
     if pid == 0:
@@ -272,6 +275,11 @@ class TestShell:
 
 class TestProgress:
     SOURCE = "import pytest\n@pytest.mark.machine(count=3)\ndef test_it(machines): ...\n"
+
+    @pytest.fixture(autouse=True)
+    def _terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whatever these tests run on, theirs is one that can go back."""
+        monkeypatch.setenv("TERM", "xterm")
 
     def test_a_live_line(self, inner: pytest.Pytester) -> None:
         inner.makepyfile(self.SOURCE)

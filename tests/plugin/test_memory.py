@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import pytest
 
+from tests.conftest import SLOWNESS
+
 from .conftest import Left, Log, Run
 
+# Held until the third one waits, whenever its worker comes, and then for longer than it takes that one to say so.
 WIDE = """
-import pytest
+import os, pathlib, pytest
 from dirty import use
+from patience import until
 
-pytestmark = pytest.mark.machine(options={{"weight": "40m"}})
+pytestmark = pytest.mark.machine(options={"weight": "40m"})
 
-@pytest.mark.parametrize("x", range({count}))
-def test_it(machine, x): use(machine, x, {seconds})
+HOME = pathlib.Path(os.environ["PYTEST_MACHINE_HOME"])
+WAITED = pathlib.Path("waited")
+
+def somebody_waits():
+    if any((HOME / "memory").glob("*.wait")):
+        WAITED.touch()
+    return WAITED.exists()
+
+@pytest.mark.parametrize("x", range(3))
+def test_it(machine, x):
+    until(somebody_waits)
+    use(machine, x, 5)
 """
 
 
@@ -23,9 +37,9 @@ def at_once(entries: list[dict[str, object]]) -> int:
 
 
 def test_workers_wait_and_the_terminal_says_so(inner: pytest.Pytester, log: Log, left: Left) -> None:
-    inner.makepyfile(WIDE.format(count=6, seconds=3))
+    inner.makepyfile(WIDE)
     result = inner.runpytest_subprocess("-n", "3", "--machine-memory-cap=100m")
-    result.assert_outcomes(passed=6)
+    result.assert_outcomes(passed=3)
     result.stdout.fnmatch_lines(
         ["machine: gw?: waiting for memory: a machine wants 40 MiB and 80 MiB of 100 MiB are taken by 2 machines (*)"]
     )
@@ -34,7 +48,7 @@ def test_workers_wait_and_the_terminal_says_so(inner: pytest.Pytester, log: Log,
 
 
 def test_quiet(inner: pytest.Pytester, log: Log) -> None:
-    inner.makepyfile(WIDE.format(count=3, seconds=3))
+    inner.makepyfile(WIDE)
     result = inner.runpytest_subprocess("-q", "-n", "3", "--machine-memory-cap=100m")
     result.assert_outcomes(passed=3)
     result.stdout.no_fnmatch_line("*waiting for memory*")
@@ -62,7 +76,7 @@ def test_tests_that_hold_and_want_more_come_to_an_end(inner: pytest.Pytester, lo
                 """
             }
         )
-    result = inner.runpytest_subprocess("-n", "3", "--machine-memory-cap=100m", timeout=120)
+    result = inner.runpytest_subprocess("-n", "3", "--machine-memory-cap=100m", timeout=120 * SLOWNESS)
     result.assert_outcomes(passed=9)
     assert left() == []
 
@@ -93,13 +107,23 @@ def test_one_process_says_it_too(inner: pytest.Pytester, run: Run, monkeypatch: 
     import sys
     import time
 
-    inner.makepyfile(test_other="import time\ndef test_it(machine): time.sleep(6)")
+    inner.makepyfile(
+        test_other="""
+        import os, pathlib, time
+        from patience import until
+
+        def test_it(machine):
+            memory = pathlib.Path(os.environ["PYTEST_MACHINE_HOME"], "memory")
+            until(lambda: any(memory.glob("*.wait")))
+            time.sleep(5)  # longer than it takes the other run to say it
+        """
+    )
     cap = "--machine-memory-cap=20m"
     with subprocess.Popen([sys.executable, "-m", "pytest", cap, "test_other.py"], stdout=subprocess.DEVNULL):
         from pytest_machine.memory import Ledger
         from pytest_machine.owner import state_dir
 
-        end = time.monotonic() + 20
+        end = time.monotonic() + 20 * SLOWNESS
         while Ledger(state_dir()).taken().machines == 0:
             assert time.monotonic() < end
             time.sleep(0.1)

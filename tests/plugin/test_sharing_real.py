@@ -13,6 +13,7 @@ from pytest_machine.errors import DriverUnavailable
 from pytest_machine.model import Spec
 from pytest_machine.owner import cache_dir
 from pytest_machine.plugins import Registry
+from tests.conftest import SLOWNESS
 
 CACHE = str(cache_dir())
 
@@ -133,7 +134,7 @@ def test_two_runs_at_once_never_meet(suite: pytest.Pytester, monkeypatch: pytest
         environment = {**os.environ, "PYTEST_MACHINE_HOME": str(suite.path / home)}
         runs.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
     for run in runs:
-        out, _ = run.communicate(timeout=120)
+        out, _ = run.communicate(timeout=120 * SLOWNESS)
         assert run.returncode == 0, out
         assert "4 machines made" in out
         assert "none is left" in out

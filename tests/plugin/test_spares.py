@@ -5,20 +5,55 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
+from tests.conftest import SLOWNESS
+
 from .conftest import Left, Log, Run
 
-# A fake machine takes four times the delay to be made; the tests last longer than that.
+# A fake machine takes four times the delay to be made.
 SLOW = 'options={"delay": 0.2}'
+
+# For inner tests, which look at what is made beside them.
+BESIDE = """
+import os, pathlib
+from patience import until
+from pytest_machine.store import Store
+from pytest_machine.testing.fake import FakeDriver
+
+HOME = pathlib.Path(os.environ["PYTEST_MACHINE_HOME"])
+
+def there():
+    return [record for record in FakeDriver().find() if HOME in record.store.parents]
+
+def spares(machine):
+    noted = [(record, note) for record in there() for note in Store(record.store).records() if note.id == record.id]
+    return [record for record, note in noted if note.ready and record.id != machine.id]
+
+# So many in the end, and never more than `most`: a second is longer than it takes for another one to be begun.
+def settle(machine, many, most):
+    steady = 0
+    def look():
+        nonlocal steady
+        found = len(there())
+        assert found <= most
+        steady = steady + 1 if found == many == 1 + len(spares(machine)) else 0
+        return steady == 20
+    until(look)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _beside(inner: pytest.Pytester) -> None:
+    inner.makepyfile(beside=BESIDE)
 
 
 def test_the_next_test_gets_one_at_once(run: Run, log: Log) -> None:
     run(
         f"""
         import pytest, time
+        from beside import spares, until
         from dirty import use
 
         pytestmark = pytest.mark.machine({SLOW})
@@ -32,7 +67,8 @@ def test_the_next_test_gets_one_at_once(run: Run, log: Log) -> None:
             # How long that takes is for benchmarks/machines.py to say; a spare was there before it was asked for.
             assert (machine.record.ready < begun) == (x > 0)
             assert machine.seconds > 0.8
-            use(machine, x, 1.5)
+            use(machine, x)
+            until(lambda: spares(machine) or x == 3)
         """,
         "--machine-spares=1",
         passed=4,
@@ -94,21 +130,14 @@ def test_name_host_name_hosts_and_certificate_agree(run: Run, log: Log) -> None:
     )
 
 
-def test_never_more_than_asked_for(run: Run, log: Log, home: Path) -> None:
+def test_never_more_than_asked_for(run: Run) -> None:
     run(
         """
-        import pytest, time
-        from pytest_machine.testing.fake import FakeDriver
-        import pathlib, os
+        import pytest
+        from beside import settle
 
         @pytest.mark.parametrize("x", range(6))
-        def test_it(machine, x):
-            home = pathlib.Path(os.environ["PYTEST_MACHINE_HOME"])
-            for _ in range(12):
-                mine = [record for record in FakeDriver().find() if home in record.store.parents]
-                assert len(mine) <= 3
-                time.sleep(0.1)
-            assert len(mine) == min(3, 6 - x)
+        def test_it(machine, x): settle(machine, min(3, 6 - x), most=3)
         """,
         "--machine-spares=2",
         passed=6,
@@ -118,17 +147,13 @@ def test_never_more_than_asked_for(run: Run, log: Log, home: Path) -> None:
 def test_never_more_than_memory_allows(run: Run) -> None:
     run(
         """
-        import pytest, time, pathlib, os
-        from pytest_machine.testing.fake import FakeDriver
+        import pytest
+        from beside import settle
 
         pytestmark = pytest.mark.machine(options={"weight": "40m"})
 
         @pytest.mark.parametrize("x", range(4))
-        def test_it(machine, x):
-            time.sleep(1)
-            home = pathlib.Path(os.environ["PYTEST_MACHINE_HOME"])
-            mine = [record for record in FakeDriver().find() if home in record.store.parents]
-            assert len(mine) == min(2, 4 - x)
+        def test_it(machine, x): settle(machine, min(2, 4 - x), most=2)
         """,
         "--machine-spares=3",
         "--machine-memory-cap=100m",
@@ -140,10 +165,10 @@ def test_spares_make_room_for_a_test_that_needs_it(run: Run) -> None:
     """The factory's machine does not fit beside the spare."""
     run(
         """
-        import time
+        from beside import spares, until
 
         def test_one(machine, module_machine_factory):
-            time.sleep(1)
+            until(lambda: spares(machine))
             assert module_machine_factory("big", options={"weight": "60m"}).docker.ping()
 
         def test_two(machine): ...
@@ -174,13 +199,11 @@ def test_what_cannot_be_made_is_for_the_test_to_say(run: Run) -> None:
 def test_one_that_died_is_not_handed_over(run: Run) -> None:
     run(
         """
-        import pathlib, os, time
-        from pytest_machine.testing.fake import FakeDriver
+        from beside import FakeDriver, spares, until
 
         def test_one(machine):
-            time.sleep(1)
-            home = pathlib.Path(os.environ["PYTEST_MACHINE_HOME"])
-            (spare,) = [r for r in FakeDriver().find() if home in r.store.parents and r.id != machine.id]
+            until(lambda: spares(machine))
+            (spare,) = spares(machine)
             FakeDriver().kill(spare)
 
         def test_two(machine):
@@ -210,14 +233,14 @@ def test_a_run_that_is_killed_leaves_none(inner: pytest.Pytester, left: Left) ->
     inner.makepyfile("import time\ndef test_one(machine): time.sleep(60)\ndef test_two(machine): ...")
     process = subprocess.Popen([sys.executable, "-m", "pytest", "--machine-spares=1"], stdout=subprocess.DEVNULL)
     try:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 30 * SLOWNESS
         while len(left()) < 2:
             assert time.monotonic() < end
             time.sleep(0.05)
     finally:
         process.kill()
         process.wait()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 10 * SLOWNESS
     while left():
         assert time.monotonic() < end
         time.sleep(0.1)

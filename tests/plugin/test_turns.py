@@ -14,9 +14,9 @@ import pytest
 from pytest_machine.kept import everywhere as kept_everywhere
 from pytest_machine.store import Store
 from pytest_machine.testing.fake import FakeDriver
-from tests.conftest import alone, full_only
+from tests.conftest import SLOWNESS, alone, full_only
 
-from .conftest import Left, Log, Run
+from .conftest import Forgotten, Left, Log, Run
 
 
 def ids(entries: list[dict[str, object]]) -> set[object]:
@@ -142,7 +142,7 @@ class TestWorkers:
         "dist", ["load", *(pytest.param(dist, marks=full_only) for dist in ("worksteal", "loadfile", "loadscope"))]
     )
     def test_forty_tests_on_four_workers_have_one_machine(
-        self, inner: pytest.Pytester, log: Log, left: Left, home: Path, dist: str
+        self, inner: pytest.Pytester, log: Log, left: Left, forgotten: Forgotten, dist: str
     ) -> None:
         for name, count in {"test_a": 10, "test_b": 10, "test_c": 10, "test_d": 10}.items():
             inner.makepyfile(**{name: FORTY.format(count=count, share="run", seconds=0.0)})
@@ -156,7 +156,7 @@ class TestWorkers:
         assert all(entry["found"] == [] for entry in entries)
         assert all(a["ended"] <= b["begun"] for a, b in itertools.pairwise(entries))  # type: ignore[operator]
         assert left() == []
-        assert [path.name for path in (home / "runs").glob("[!.]*")] == []
+        forgotten()
 
     def test_one_for_each_worker(self, inner: pytest.Pytester, log: Log, left: Left) -> None:
         inner.makepyfile(test_it=FORTY.format(count=12, share="worker", seconds=0.05))
@@ -255,7 +255,9 @@ def test_it(machine):
 
 @pytest.mark.usefixtures("shelf")
 class TestRuns:
-    def test_the_next_run_finds_it_as_new(self, inner: pytest.Pytester, log: Log, left: Left, home: Path) -> None:
+    def test_the_next_run_finds_it_as_new(
+        self, inner: pytest.Pytester, log: Log, left: Left, forgotten: Forgotten
+    ) -> None:
         inner.makepyfile(ONE.format(image="x", seconds=0))
         for _ in range(2):
             inner.runpytest_inprocess().assert_outcomes(passed=1)
@@ -263,7 +265,7 @@ class TestRuns:
         assert first["id"] == second["id"]
         assert second["found"] == []
         assert len(left()) == 1
-        assert [path.name for path in (home / "runs").glob("[!.]*")] == []
+        forgotten()
 
     def test_another_spec_is_another_machine(self, inner: pytest.Pytester, log: Log, left: Left) -> None:
         for image in ("x", "y"):
@@ -284,11 +286,23 @@ class TestRuns:
         )
 
     def test_two_runs_at_once_have_each_its_own(self, inner: pytest.Pytester, log: Log, left: Left) -> None:
-        inner.makepyfile(ONE.format(image="x", seconds=2))
+        inner.makepyfile(
+            """
+            import os, pathlib, pytest
+            from dirty import use
+            from patience import until
+
+            @pytest.mark.machine(reuse="runs")
+            def test_it(machine):
+                use(machine, "one")
+                pathlib.Path(f"here-{os.getpid()}").touch()
+                until(lambda: len([*pathlib.Path().glob("here-*")]) >= 2)
+            """
+        )
         command = [sys.executable, "-m", "pytest", "-q"]
         runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
         for run in runs:
-            out, _ = run.communicate(timeout=60)
+            out, _ = run.communicate(timeout=60 * SLOWNESS)
             assert run.returncode == 0, out
         assert len(ids(log())) == len(left()) == 2
         for _ in runs:  # and afterwards there are two to choose from
@@ -337,19 +351,18 @@ class TestRuns:
     def test_one_that_another_worker_had_before_is_kept(self, inner: pytest.Pytester, left: Left) -> None:
         inner.makepyfile(
             test_good="""
-            import pytest
+            import pathlib, pytest
 
             @pytest.mark.machine(reuse="runs", image="x")
-            def test_it(machine): ...
+            def test_it(machine): pathlib.Path("had").touch()
             """,
             test_bad="""
-            import time
-
-            import pytest
+            import pathlib, pytest
+            from patience import until
 
             @pytest.mark.machine(reuse="runs", image="x")
             def test_it(request):
-                time.sleep(2)
+                until(pathlib.Path("had").exists)
                 request.getfixturevalue("machine")
                 assert 0
             """,
@@ -402,7 +415,9 @@ class TestRuns:
         assert len(left()) == 1
 
     @alone
-    def test_prune_says_that_it_is_kept(self, inner: pytest.Pytester, log: Log, left: Left) -> None:
+    def test_prune_says_that_it_is_kept(
+        self, inner: pytest.Pytester, log: Log, left: Left, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         from pytest_machine.plugins import Registry
         from pytest_machine.reaper import Found, prune
 
@@ -416,7 +431,7 @@ class TestRuns:
             return [f for f in prune(registry, **arguments) if f.id == record.id]
 
         inner.makepyfile(ONE.format(image="x", seconds=0))
-        inner.runpytest_inprocess("--machine-ttl", "3s").assert_outcomes(passed=1)
+        inner.runpytest_inprocess("--machine-ttl", "1h").assert_outcomes(passed=1)
         (record,) = left()
         (found,) = mine()
         assert found.why.startswith("kept for later runs until "), found
@@ -424,7 +439,9 @@ class TestRuns:
         assert left() == [record]
         (found,) = mine(destroy=False, everything=True)
         assert found.doomed
-        time.sleep(3.1)
+        # It is later for us alone: were its time really over, the run's reaper might be faster.
+        later = time.time() + 3601
+        monkeypatch.setattr(time, "time", lambda: later)
         (found,) = mine()
         assert found.doomed
         assert found.why == "its time is over"
@@ -466,14 +483,14 @@ class TestRuns:
         )
         process = subprocess.Popen([sys.executable, "-m", "pytest"], stdout=subprocess.DEVNULL)
         try:
-            end = time.monotonic() + 20
+            end = time.monotonic() + 20 * SLOWNESS
             while not left():
                 assert time.monotonic() < end
                 time.sleep(0.05)
         finally:
             process.kill()
             process.wait()
-        end = time.monotonic() + 10
+        end = time.monotonic() + 10 * SLOWNESS
         while left():
             assert time.monotonic() < end, "the reaper left it"
             time.sleep(0.1)
@@ -496,7 +513,7 @@ def _short_lived() -> bytes:
     return made.public_bytes(serialization.Encoding.PEM)
 
 
-def test_two_runs_at_once_never_meet(inner: pytest.Pytester, log: Log, left: Left, home: Path) -> None:
+def test_two_runs_at_once_never_meet(inner: pytest.Pytester, log: Log, left: Left, forgotten: Forgotten) -> None:
     """Same tests, same names, same moment: other machines, and each ends its own alone."""
     inner.makepyfile(
         """
@@ -516,10 +533,10 @@ def test_two_runs_at_once_never_meet(inner: pytest.Pytester, log: Log, left: Lef
         for more in ([], ["-n", "2"])
     ]
     for run in runs:
-        out, _ = run.communicate(timeout=120)
+        out, _ = run.communicate(timeout=120 * SLOWNESS)
         assert run.returncode == 0, out
         assert "none is left" in out
     assert len(ids(log())) == 8
     assert {entry["name"] for entry in log()} == {"machine"}
     assert left() == []
-    assert [path.name for path in (home / "runs").glob("[!.]*")] == []
+    forgotten()
