@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
+from pytest_machine import Lab
+from pytest_machine.plugin.keeper import Keeper
 from tests.conftest import SLOWNESS
 
 from .conftest import Left, Log, Run
@@ -194,6 +199,28 @@ def test_what_cannot_be_made_is_for_the_test_to_say(run: Run) -> None:
         errors=1,
     )
     result.stdout.fnmatch_lines(["*The machine 'machine' was told to fail.", "1 machine made*", "1 could not be made"])
+
+
+def test_one_that_cannot_be_noted_keeps_nobody_waiting(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab, tries = Keeper.lab, []
+
+    def full(keeper: Keeper) -> Lab:
+        if threading.current_thread().name == "machine-spares":
+            tries.append(1)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return lab(keeper)
+
+    monkeypatch.setattr(Keeper, "lab", full)
+    run(
+        """
+        import time
+        def test_one(machine): time.sleep(0.5)
+        def test_two(machine): ...
+        """,
+        "--machine-spares=1",
+        passed=2,
+    )
+    assert tries
 
 
 def test_one_that_died_is_not_handed_over(run: Run) -> None:
