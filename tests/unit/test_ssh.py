@@ -439,8 +439,9 @@ def test_a_connection_that_is_lost_in_the_middle(master: SshConnection, tmp_path
     killer = threading.Thread(target=lose_it)
     killer.start()
     with pytest.raises(ConnectFailed, match="failed"):
-        master.run("sh", "-c", f"touch {there}; sleep 20")
+        master.run("sh", "-c", f"touch {there}; while [ -e {there} ]; do sleep 0.1; done")
     killer.join()
+    there.unlink()  # nobody else ends it
     socket_path = Path(next(w for w in master.argv if "ControlPath" in w).partition("=")[2].strip('"'))
     assert socket_path.exists(), "or the next line shows nothing"
     master.close()

@@ -134,8 +134,9 @@ def remove(id_: Id, *, timeout: float = 5.0) -> None:
             if not stuck or time.monotonic() > deadline:
                 break
             for folder in stuck:
-                for pid in open_lines(folder / "cgroup.procs"):
-                    kill(int(pid), timeout=0.5)
+                # 0 is one that has just ended, or is nobody that we can see.
+                for pid in filter(None, map(int, open_lines(folder / "cgroup.procs"))):
+                    kill(pid, timeout=0.5)
             # The kernel empties a group a moment after its last process was reaped.
             time.sleep(0.002)
 
