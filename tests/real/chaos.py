@@ -283,9 +283,7 @@ def called(word: str) -> list[int]:
     """Return the processes in whose command line that word is, but for this one and its shell."""
     lines = subprocess.run(["ps", "-eww", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
     found = (line.split(None, 1) for line in lines.splitlines())
-    return [
-        int(pid) for pid, args in found if word in args and "-m tests.real." not in args and "ps -eww" not in args
-    ]
+    return [int(pid) for pid, args in found if word in args and "-m tests.real." not in args and "ps -eww" not in args]
 
 
 def main() -> None:
