@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from pytest_machine import reaper, verdict
+from pytest_machine.drivers.runc import RuncDriver
 from pytest_machine.errors import UnknownMachine
 from pytest_machine.lab import Lab
 from pytest_machine.machine import Machine
-from pytest_machine.model import State, new_id
-from pytest_machine.owner import Run
+from pytest_machine.model import Record, State, new_id
+from pytest_machine.owner import Run, host_id
 from pytest_machine.plugins import Registry
 from pytest_machine.store import Store
 from pytest_machine.testing.host import census, host_leftovers
@@ -35,7 +36,7 @@ import sys, time
 from pytest_machine import reaper, verdict
 from pytest_machine.lab import Lab
 from pytest_machine.model import Spec
-from pytest_machine.owner import Run
+from pytest_machine.owner import Run, host_id
 from pytest_machine.plugins import Registry
 run = Run.begin()
 registry = Registry()
@@ -267,3 +268,24 @@ def test_as_before_after_many(rounds: Callable[[int, int], int], own_home: Path)
     wait(settled, "This host as it was", timeout=45 * SLOWNESS, longest=2)
     run.end()
     assert not run.directory.exists()
+
+
+def test_a_runc_that_is_still_at_work_for_a_killed_owner_is_ended() -> None:
+    """What it makes when its machine has been destroyed, nobody would find."""
+    mine, other = new_id(), new_id()
+    # Shells under runc's name, which wait to be told something: nobody but the kernel knows better.
+    started = {
+        id_: subprocess.Popen(
+            ["runc", "-c", "read word", "run", "--detach", id_], executable="/bin/sh", stdin=subprocess.PIPE
+        )
+        for id_ in (mine, other)
+    }
+    record = Record(id=mine, name="web", driver="runc", store=Path("/nowhere"), host=host_id(), created=1.0)
+    try:
+        RuncDriver().destroy(record)
+        assert started[mine].wait(10) == -signal.SIGKILL
+        assert started[other].poll() is None
+    finally:
+        for process in started.values():
+            process.kill()
+            process.communicate()
