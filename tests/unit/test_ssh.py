@@ -36,6 +36,10 @@ pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="these tests start a Unix sshd"),
 ]
 
+# A command that goes on for half a minute, or until its file is gone: nobody else ends it, and whoever counts the
+# processes of this host afterwards would meet it.
+LASTS = 'n=0; while [ -e "$0" ] && [ $n -lt 300 ]; do n=$((n+1)); sleep 0.1; done'
+
 needs_sshd = pytest.mark.skipif(SSHD is None, reason="there is no sshd here: apt-get install openssh-server")
 
 
@@ -267,12 +271,15 @@ def test_a_file_needs_a_directory_to_come_home_to(connection: SshConnection, tmp
 
 
 @needs_sshd
-def test_a_command_that_does_not_end_is_abandoned(connection: SshConnection) -> None:
+def test_a_command_that_does_not_end_is_abandoned(connection: SshConnection, tmp_path: Path) -> None:
     connection.run("true")
+    lasts = tmp_path / "lasts"
+    lasts.touch()
     begun = time.monotonic()
     with pytest.raises(WaitTimeout, match=r"did not end within 0\.5 s") as caught:
-        connection.run("sh", "-c", "echo so far >&2; sleep 30", timeout=0.5)
+        connection.run("sh", "-c", f"echo so far >&2; {LASTS}", str(lasts), timeout=0.5)
     assert time.monotonic() - begun < 25
+    lasts.unlink()
     assert caught.value.facts["last seen"] in ("so far", "nothing")
     assert connection.run("echo", "on").stdout == "on\n"
 
@@ -439,7 +446,7 @@ def test_a_connection_that_is_lost_in_the_middle(master: SshConnection, tmp_path
     killer = threading.Thread(target=lose_it)
     killer.start()
     with pytest.raises(ConnectFailed, match="failed"):
-        master.run("sh", "-c", f"touch {there}; while [ -e {there} ]; do sleep 0.1; done")
+        master.run("sh", "-c", f'touch "$0"; {LASTS}', str(there))
     killer.join()
     there.unlink()  # nobody else ends it
     socket_path = Path(next(w for w in master.argv if "ControlPath" in w).partition("=")[2].strip('"'))
