@@ -49,10 +49,10 @@ def test_it(lab, x):
     web = lab["web"]
     web.run("ping", "-c", "1", "-W", "5", "db")
     assert web.docker.volumes.list() == []
-    assert web.run("sh", "-c", "ls /root/dirt* /tmp/dirt* 2>/dev/null; true").stdout == ""
+    assert web.run("sh", "-c", "ls /srv/dirt* /tmp/dirt* 2>/dev/null; true").stdout == ""
     web.docker.volumes.create("mine")
     if x % 2:
-        web.put(b"", f"/root/dirt-{{x}}")
+        web.put(b"", f"/srv/dirt-{{x}}")
         web.run("hostname", "other")
     else:
         assert web.run("hostname").stdout == "web\\n"

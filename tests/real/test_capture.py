@@ -168,7 +168,7 @@ def test_by_who_is_not_root(two: Two, tmp_path: Path) -> None:
     a, b = two
     script = """
     useradd -m -s /bin/sh dev && echo 'dev ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/dev
-    mkdir -p /home/dev/.ssh && cp /root/.ssh/authorized_keys /home/dev/.ssh/ && chown -R dev /home/dev/.ssh
+    mkdir -p ~dev/.ssh && cp ~/.ssh/authorized_keys ~dev/.ssh/ && chown -R dev ~dev/.ssh
     """
     a.run("sh", "-c", script)
     address = replace(a.address, user="dev")

@@ -133,7 +133,7 @@ def test_a_life(at_home: Dockerd, docker_lab: Lab, busybox: Callable[..., str], 
     with web.capture(tmp_path / "web.pcap", only="icmp") as capture:
         assert docker_lab.reachable("db", "web")
     assert capture.packets == 2
-    web.put(b"kept", "/root/kept")
+    web.put(b"kept", "/srv/kept")
     web.pause()
     assert str(web.state) == "paused"
     web.resume()
@@ -141,7 +141,7 @@ def test_a_life(at_home: Dockerd, docker_lab: Lab, busybox: Callable[..., str], 
     assert str(web.state) == "stopped"
     assert at_home.ask(f"/containers/{told['Id']}/json")["State"]["Running"] is False
     web.start()
-    assert web.run("cat", "/root/kept").stdout == "kept"
+    assert web.run("cat", "/srv/kept").stdout == "kept"
     assert web.docker.images.list(image)
     assert "machine-init: started" in web.console()
     db.destroy(kill=True)

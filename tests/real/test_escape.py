@@ -232,7 +232,7 @@ def hostile(module_lab: Lab) -> Machine:
         spec("plain", memory="400m", userns=False),
         spec("victim"),
     )
-    module_lab["victim"].put(b"secret", "/root/secret", mode=0o600)
+    module_lab["victim"].put(b"secret", "/srv/secret", mode=0o600)
     return made[0]
 
 
@@ -272,7 +272,7 @@ def unharmed(victim: Machine) -> Iterator[None]:
     yield
     assert _observed() == before
     assert abs(_clock() - clock) < 5
-    assert victim.run("cat", "/root/secret", timeout=20).stdout == "secret"
+    assert victim.run("cat", "/srv/secret", timeout=20).stdout == "secret"
 
 
 def _attempt(machine: Machine, attack: Attack) -> None:

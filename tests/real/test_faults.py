@@ -162,8 +162,7 @@ def test_a_partition_is_in_force_when_the_call_returns(broken: Lab) -> None:
             injection = broken.inject(Partition(["a"], ["b", "c"]))
             in_force = time.time()
             time.sleep(0.3)
-            # They tell when they were printed: one or two that came before may be; a leak would be thirty.
-            assert sum(told > in_force for told in answers()) < 3, "answers came when it was in force"
+            assert answers()[-1] < in_force, "an answer came when it was in force"
             assert broken.reachable("a", "d")
             assert broken.reachable("b", "c")
             assert not broken.reachable(b, a, timeout=0.3)
@@ -883,7 +882,7 @@ def test_a_slow_disk(booted: Lab) -> None:
     """In the machine and in its containers, for what is written through; of two the slower one holds."""
     c = booted["c"]
     write = "dd if=/dev/zero of={} bs=64k count=8 conv=fsync 2>/dev/null"
-    mine = write.format("/root/slow")
+    mine = write.format("/srv/slow")
     container = c.docker.containers.run("busybox", ["sleep", "1000"], detach=True)
 
     def inside() -> float:
@@ -912,30 +911,30 @@ def test_a_slow_disk(booted: Lab) -> None:
     finally:
         container.remove(force=True)
         for machine in (c, booted["d"]):
-            machine.run("rm", "-f", "/root/slow", "/var/lib/docker/slow")
+            machine.run("rm", "-f", "/srv/slow", "/var/lib/docker/slow")
 
 
 def test_a_failing_disk(booted: Lab) -> None:
     """What is written fails, what was there is read; first by EIO, then the kernel gives up. Healed, it boots."""
     c, d = booted["c"], booted["d"]
-    c.run("sh", "-c", "echo before >/root/kept && sync /root/kept")
-    write = ("sh", "-c", "echo now >/root/now && sync /root/now")
+    c.run("sh", "-c", "echo before >/srv/kept && sync /srv/kept")
+    write = ("sh", "-c", "echo now >/srv/now && sync /srv/now")
     with booted.inject(DiskError("c")):
         with booted.inject(DiskError("c")), booted.inject(DiskSlow("16m", "c")):
             pass
         result = c.run(*write, check=False)
         assert "Input/output error" in result.stderr
-        assert c.run("cat", "/root/kept").stdout == "before\n"
+        assert c.run("cat", "/srv/kept").stdout == "before\n"
         assert d.run(*write).returncode == 0, "only its own"
         boot = pid_of(c)
-        give_up = ("sh", "-c", "touch /root/again && sync -f /root")
+        give_up = ("sh", "-c", "touch /srv/again && sync -f /srv")
         booted.wait_until(lambda: "Read-only file system" in c.run(*give_up, check=False).stderr, timeout=60)
     assert pid_of(c) != boot
     assert c.docker.ping()
     assert c.run(*write).returncode == 0
-    assert c.run("cat", "/root/kept").stdout == "before\n"
+    assert c.run("cat", "/srv/kept").stdout == "before\n"
     for machine in (c, d):
-        machine.run("rm", "-f", "/root/kept", "/root/now", "/root/again")
+        machine.run("rm", "-f", "/srv/kept", "/srv/now", "/srv/again")
 
 
 @full_only
@@ -943,7 +942,7 @@ def test_a_failing_disk_does_not_outlive_its_machine(lab: Lab, registry: Registr
     """Neither a boot by somebody else, nor its end; another process mends what it finds."""
     x, y = lab.create(*(replace(spec(name), options={"disk": "256m"}) for name in "xy"))
     x.note()
-    write = ("sh", "-c", "echo now >/root/now && sync /root/now")
+    write = ("sh", "-c", "echo now >/srv/now && sync /srv/now")
     lab.inject(DiskError("x", "y"))
     later = Lab.load(store=lab.store, registry=registry)
     later.heal()
@@ -955,11 +954,11 @@ def test_a_failing_disk_does_not_outlive_its_machine(lab: Lab, registry: Registr
         x.restart()
         assert x.run(*write, check=False).returncode != 0, "it outlives a boot while it is in force"
     assert x.run(*write).returncode == 0
-    x.run("touch", "/root/mine")
+    x.run("touch", "/srv/mine")
     lab.inject(DiskError("x", "y"))
     x.reset()
     assert x.run(*write, check=False).returncode != 0, "it outlives a reset while it is in force"
-    assert x.run("test", "-e", "/root/mine", check=False).returncode != 0
+    assert x.run("test", "-e", "/srv/mine", check=False).returncode != 0
     lab.heal()
     assert x.run(*write).returncode == 0
     lab.inject(DiskError("x", "y"))
@@ -969,17 +968,17 @@ def test_a_failing_disk_does_not_outlive_its_machine(lab: Lab, registry: Registr
 def test_a_crash_loses_what_was_not_written(booted: Lab) -> None:
     c = booted["c"]
     # In Docker's data, too; and one that is longer than what the kernel writes when a file is closed.
-    c.run("sh", "-c", "for p in /root /var/lib/docker; do echo kept >$p/kept && sync -f $p; done")
-    c.run("sh", "-c", "for p in /root /var/lib/docker; do echo lost >$p/lost; seq 100000 >$p/long; done")
+    c.run("sh", "-c", "for p in /srv /var/lib/docker; do echo kept >$p/kept && sync -f $p; done")
+    c.run("sh", "-c", "for p in /srv /var/lib/docker; do echo lost >$p/lost; seq 100000 >$p/long; done")
     with booted.inject(Crash("c")):
         assert c.state is State.STOPPED
     assert c.docker.ping()
-    for place in ("/root", "/var/lib/docker"):
+    for place in ("/srv", "/var/lib/docker"):
         assert c.run("cat", f"{place}/kept").stdout == "kept\n"
         for name in ("lost", "long"):
             assert c.run("sh", "-c", f"cat {place}/{name} 2>/dev/null; true").stdout == ""
     assert b"hi" in c.docker.containers.run("busybox", ["echo", "hi"], remove=True), "what it was made with is there"
-    c.run("sh", "-c", "rm -f /root/kept /root/lost /root/long; cd /var/lib/docker; rm -f kept lost long")
+    c.run("sh", "-c", "rm -f /srv/kept /srv/lost /srv/long; cd /var/lib/docker; rm -f kept lost long")
 
 
 @pytest.mark.parametrize("fault", [DiskFull("a"), DiskSlow("1m", "a"), DiskError("a"), ClockSkew(60, "a"), Crash("a")])

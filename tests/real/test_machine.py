@@ -60,8 +60,8 @@ def test_hello(shared: Machine) -> None:
 def test_two_hosts_are_two(shared: Machine, neighbour: Machine) -> None:
     assert shared.ip != neighbour.ip
     assert shared.docker.info()["ID"] != neighbour.docker.info()["ID"]
-    shared.run("touch", "/root/mine", "/var/lib/docker/mine", "/run/mine", "/dev/shm/mine")
-    for path in ("/root/mine", "/var/lib/docker/mine", "/run/mine", "/dev/shm/mine"):
+    shared.run("touch", "/srv/mine", "/var/lib/docker/mine", "/run/mine", "/dev/shm/mine")
+    for path in ("/srv/mine", "/var/lib/docker/mine", "/run/mine", "/dev/shm/mine"):
         assert neighbour.run("test", "-e", path, check=False).returncode == 1
     # By name, by packets: each sends the other its own.
     for here, there in ((shared, neighbour), (neighbour, shared)):
@@ -196,14 +196,14 @@ def test_commands(shared: Machine) -> None:
 
 def test_files(shared: Machine, tmp_path: Path) -> None:
     content = bytes(range(256)) * 1000
-    shared.put(content, "/root/blob", mode=0o640)
-    assert shared.run("stat", "-c", "%a %U %s", "/root/blob").stdout == f"640 root {len(content)}\n"
-    shared.get("/root/blob", tmp_path / "blob")
+    shared.put(content, "/srv/blob", mode=0o640)
+    assert shared.run("stat", "-c", "%a %U %s", "/srv/blob").stdout == f"640 root {len(content)}\n"
+    shared.get("/srv/blob", tmp_path / "blob")
     assert (tmp_path / "blob").read_bytes() == content
     (tmp_path / "tree" / "sub").mkdir(parents=True)
     (tmp_path / "tree" / "sub" / "a b").write_text("c")
-    shared.put(tmp_path / "tree", "/root/tree")
-    shared.get("/root/tree", tmp_path / "again")
+    shared.put(tmp_path / "tree", "/srv/tree")
+    shared.get("/srv/tree", tmp_path / "again")
     assert (tmp_path / "again" / "sub" / "a b").read_text() == "c"
 
 
@@ -316,7 +316,7 @@ def _identity(machine: Machine) -> dict[str, object]:
 def test_it_keeps_its_data_over_its_boots(lab: Lab, busybox: LOADER, disk: str | None) -> None:
     (machine,) = lab.create(spec("lasting", disk=disk))
     image = busybox(machine)
-    machine.run("sh", "-c", "echo on disk >/root/kept; echo in memory >/run/gone")
+    machine.run("sh", "-c", "echo on disk >/srv/kept; echo in memory >/run/gone")
     volume = {"data": {"bind": "/data", "mode": "rw"}}
     machine.docker.containers.run(image, ["sh", "-c", "echo in a volume >/data/kept"], volumes=volume, remove=True)
     machine.docker.containers.run(
@@ -330,7 +330,7 @@ def test_it_keeps_its_data_over_its_boots(lab: Lab, busybox: LOADER, disk: str |
 
     def all_is_there() -> None:
         assert _identity(machine) == before
-        assert machine.run("cat", "/root/kept").stdout == "on disk\n"
+        assert machine.run("cat", "/srv/kept").stdout == "on disk\n"
         assert machine.run("test", "-e", "/run/gone", check=False).returncode == 1
         said = machine.docker.containers.run(image, ["cat", "/data/kept"], volumes=volume, remove=True)
         assert said == b"in a volume\n"
