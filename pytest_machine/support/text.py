@@ -1,0 +1,36 @@
+"""Text from machines, files and providers, made safe to show to people."""
+
+from __future__ import annotations
+
+import unicodedata
+
+# Categories of Unicode that move the cursor, change the terminal or reorder text: control, format, surrogate, private
+# use, unassigned, line separator, paragraph separator.
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def visible(text: str, *, lines: bool = True) -> str:
+    r"""Return `text` with every control character written as an escape such as ``\x1b``.
+
+    The result can be printed in a terminal: it cannot move the cursor, change colours or reorder what is read. With
+    `lines`, line feeds and tabs stay as they are; without, they are escaped too, so that the result is one line.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_shown(character, lines=lines) for character in text)
+
+
+def _shown(character: str, *, lines: bool) -> str:
+    if lines and character in "\n\t":
+        return character
+    if unicodedata.category(character) not in _INVISIBLE:
+        return character
+    code = ord(character)
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def decoded(data: bytes) -> str:
+    """Return bytes from outside as text: UTF-8, with a replacement character for what is not UTF-8."""
+    return data.decode("utf-8", "replace")
