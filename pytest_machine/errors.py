@@ -13,6 +13,8 @@
     ├ ConnectFailed                  SSH never answered (not: the command failed)
     ├ CommandFailed                  the command ran and failed; ``.result``
     ├ ProvisionFailed                the machine could not be made a Docker host
+    ├ TransferFailed                 a machine sent something other than the file or directory that was asked for
+    ├ LimitExceeded                  a machine sends or holds more than is taken from it; the message names the limit
     ├ WaitTimeout(TimeoutError)      what, how long, what was last seen
     ├ StoreError                     a record or a key on disk is missing or broken
     └ CleanupFailed(ExceptionGroup)  everything was tried; these could not be destroyed
@@ -116,6 +118,14 @@ class CommandFailed(MachineError):
 
 class ProvisionFailed(MachineError):
     """The machine runs, but could not be made a Docker host."""
+
+
+class TransferFailed(MachineError):
+    """A machine sent something other than the file or directory that was asked for, or only a part of it."""
+
+
+class LimitExceeded(MachineError):
+    """A machine sends or holds more than is taken from it; the message names the limit."""
 
 
 class WaitTimeout(MachineError, TimeoutError):
