@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import math
+import os
 import re
+import sys
 from collections.abc import Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from .text import visible
 
@@ -20,6 +22,10 @@ LARGEST_DOCUMENT = 8 << 20
 """Bytes of one JSON document, unless the caller says otherwise; a record has some thousand."""
 
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?")
+_SCOPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
+_LARGEST = sys.float_info.max
+# Levels of lists and tables in a value that is passed on as it is.
+_DEEPEST = 32
 # Year 9999, the last that `datetime` can show.
 _LAST_TIME = 253_402_300_799.0
 
@@ -29,7 +35,10 @@ class Malformed(ValueError):
 
 
 def _quoted(value: object) -> str:
-    text = visible(repr(value), lines=False)
+    try:
+        text = visible(repr(value), lines=False)
+    except (RecursionError, ValueError):  # nested as deep as Python follows, or a number of thousands of digits
+        text = f"a {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
@@ -57,7 +66,8 @@ def number(value: object, what: str, *, least: float, most: float) -> float:
     """Return a finite number from `least` to `most`."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Malformed(f"{what} is {_quoted(value)}, which is not a number")
-    if not math.isfinite(value) or not least <= value <= most:
+    # A comparison holds for neither NaN nor infinity, and for a number of hundreds of digits.
+    if not least <= value <= most:
         raise Malformed(f"{what} is {_quoted(value)}, which is not a number from {least:g} to {most:g}")
     return float(value)
 
@@ -83,8 +93,12 @@ def host(value: object, what: str = "the address") -> str:
     """Return an IPv4 or IPv6 address or a DNS host name."""
     found = text(value, what, longest=253, empty=False)
     try:
-        ipaddress.ip_address(found)
-    except ValueError:
+        scope = str(getattr(ipaddress.ip_address(found), "scope_id", None) or "eth0")
+        if not _SCOPE.fullmatch(scope):  # `ipaddress` takes any text after the percent sign
+            raise Malformed(f"{what} is {_quoted(found)}, whose part after % is not the name of an interface")
+    except ValueError as error:
+        if isinstance(error, Malformed):
+            raise
         # Four numbers with dots that are no address would be taken for a name.
         if not _HOST.fullmatch(found) or re.fullmatch(r"[0-9.]+", found):
             raise Malformed(f"{what} is {_quoted(found)}, which is neither an IP address nor a host name") from None
@@ -103,6 +117,42 @@ def texts(value: object, what: str, *, longest: int = LONGEST) -> tuple[str, ...
     if not isinstance(value, list | tuple):
         raise Malformed(f"{what} is {_quoted(value)}, which is not a list")
     return tuple(text(each, f"an entry of {what}", longest=longest) for each in value)
+
+
+def path(value: object, what: str) -> Path:
+    """Return an absolute path without control characters. Bytes that are not UTF-8 may be in it, as Python has them."""
+    if not isinstance(value, str):
+        raise Malformed(f"{what} is {_quoted(value)}, which is not a path")
+    try:
+        readable = os.fsencode(value).decode("utf-8", "replace")
+    except UnicodeEncodeError:
+        raise Malformed(f"{what} is {_quoted(value)}, which no file system can have") from None
+    text(readable, what)
+    # Of whichever system it comes: a tag may be read by another computer than the one that wrote it.
+    if not (PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()):
+        raise Malformed(f"{what} is {_quoted(value)}, which is not an absolute path")
+    return Path(value)
+
+
+def plain(value: object, what: str, *, _depth: int = 0) -> object:
+    """Return a value as JSON has it: texts without surrogates and NUL, finite numbers, lists and tables of such."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in value):
+            raise Malformed(f"{what} is {_quoted(value)}, which is not Unicode text")
+        return value
+    if isinstance(value, int):
+        return integer(value, what, least=-(1 << 63), most=(1 << 64) - 1)
+    if isinstance(value, float):
+        return number(value, what, least=-_LARGEST, most=_LARGEST)
+    if _depth >= _DEEPEST:
+        raise Malformed(f"{what} is nested deeper than {_DEEPEST} levels")
+    if isinstance(value, list | tuple):
+        return [plain(each, what, _depth=_depth + 1) for each in value]
+    if isinstance(value, Mapping):
+        return {str(plain(key, what)): plain(each, what, _depth=_depth + 1) for key, each in table(value, what).items()}
+    raise Malformed(f"{what} is {_quoted(value)}, which JSON does not have")
 
 
 def json_value(data: bytes, what: str, *, largest: int = LARGEST_DOCUMENT) -> object:
