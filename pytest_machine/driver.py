@@ -255,6 +255,15 @@ class SupportsFingerprint(Protocol):
 
 
 @runtime_checkable
+class SupportsEngineVersion(Protocol):
+    """The version of Docker in a machine is known before one is made. No test can need it."""
+
+    def engine_version(self) -> str:
+        """Return it in short, such as ``26.1``; empty where only a machine can tell it. Cheap, and makes nothing."""
+        ...
+
+
+@runtime_checkable
 class SupportsImages(Protocol):
     """Machine images lie elsewhere than in this host's cache, for instance in an engine. No test can need it."""
 

@@ -26,10 +26,10 @@ def image() -> None:
 @image.command(cls=Ours)
 @click.argument("suites", metavar="[SUITE]...", nargs=-1)
 def build(suites: tuple[str, ...]) -> None:
-    """Build the image of a Debian release (bookworm), unless it is there already."""
+    """Build the image of a Debian release (default: trixie), unless it is there already."""
     from pytest_machine import images
 
-    for suite in suites or ("bookworm",):
+    for suite in suites or (images.DEFAULT,):
         with Shown(suite) as shown:
             found = images.ensure(suite, progress=shown)
         click.echo(f"{found.name}  {found.path}")
@@ -70,7 +70,7 @@ def _count(kept: Preload) -> str:
 @click.option("--old", is_flag=True, help="All that no release would use today, and all kept for no machine.")
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 def rm(names: tuple[str, ...], *, old: bool, everything: bool) -> None:
-    """Remove images: by name (bookworm-0f3a…), or a release's (bookworm) all; also those kept for machines.
+    """Remove images: by name (trixie-0f3a…), or a release's (trixie) all; also those kept for machines.
 
     They go from wherever they are: this computer's cache, your Docker engine.
     """

@@ -50,6 +50,7 @@ __all__ = [
     "known_as",
     "recipe",
     "remove",
+    "version",
 ]
 
 INIT = "/usr/sbin/machine-init"
@@ -76,8 +77,8 @@ class Image:
         return f"{self.suite}-{self.digest}" if self.suite else str(self.path)
 
 
-DEFAULT = "bookworm"
-"""The release that machines are made of where nobody says."""
+DEFAULT = "trixie"
+"""The release of a machine without `image=` and `engine=`: the oldest whose Docker today's docker clients accept."""
 
 
 def choose(image: str | None, engine: str | None) -> str:
@@ -120,6 +121,23 @@ def known_as(name: str, engine: str | None = None) -> str:
         memo = _memo(engine)
         return f"{made}+{memo.read_text()}" if memo.exists() else ensure(name, engine=engine).name
     return f"{made}+{engines.digest(engines.existing(engine))}"
+
+
+def version(image: str, engine: str | None = None) -> str:
+    """Return the short version of Docker in an image, such as ``26.1``; empty where it is not known.
+
+    Starts and builds nothing. A stable release keeps its version, so it is known before its image is built; sid's is
+    not. For a static build that is in no image yet: its path or address.
+    """
+    if not _suite(image):
+        return engines.short(_build.installed(Path(image), "docker.io"))
+    if engine is None or not engines.is_build(engine):
+        found = _read(_home() / known_as(image))
+        return engines.short(found.docker if found else engines.SEEN[image] if image != "sid" else engine or "")
+    if "://" in engine and not _memo(engine).exists():
+        return engine
+    found = _read(_home() / known_as(image, engine))
+    return engines.short(found.docker) if found else engine
 
 
 def _versions() -> dict[str, str]:

@@ -47,6 +47,10 @@ FILES = {
     "sshd.conf": ("etc/ssh/sshd_config.d/machine.conf", 0o644),
     "containerd.toml": ("etc/containerd/config.toml", 0o644),
 }
+# The same for releases after bookworm, whose sshd does not know the option.
+NEWER_FILES = {"penalties.conf": ("etc/ssh/sshd_config.d/penalties.conf", 0o644)}
+# Bookworm's docker.io contains the client; later it is a package of its own.
+NEWER_PACKAGES = ("docker-cli",)
 # `service docker restart`, `systemctl restart docker` and the scripts of packages all reach our init.
 LINKS = {
     "etc/init.d/docker": "/usr/sbin/machine-init",
@@ -90,15 +94,16 @@ def recipe(suite: str) -> Recipe:
     """Return today's recipe for a Debian release, for this machine's architecture."""
     import platform
 
+    newer = suite != "bookworm"
+    files = FILES | (NEWER_FILES if newer else {})
     return Recipe(
         suite=suite,
         arch=platform.machine(),
-        # Bookworm's docker.io still has the client; later it is a package of its own.
-        packages=PACKAGES if suite == "bookworm" else (*PACKAGES, "docker-cli"),
+        packages=(*PACKAGES, *NEWER_PACKAGES) if newer else PACKAGES,
         excluded=EXCLUDED,
         included=INCLUDED,
         links=LINKS,
-        files={name: (target, mode, _text(name)) for name, (target, mode) in FILES.items()},
+        files={name: (target, mode, _text(name)) for name, (target, mode) in files.items()},
     )
 
 

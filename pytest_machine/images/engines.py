@@ -36,6 +36,11 @@ def upstream(version: str) -> str:
     return match[1] if match else ""
 
 
+def short(version: str) -> str:
+    """Return the first two parts of Docker's own number: ``26.1`` for ``26.1.5+dfsg1-9+b9``; no number: all of it."""
+    return ".".join(upstream(version).split(".")[:2]) or version
+
+
 def fits(wanted: str, version: str) -> bool:
     """Return whether a version is what was asked for: ``26`` and ``26.1`` are 26.1.5."""
     return f"{upstream(version)}.".startswith(f"{wanted}.")

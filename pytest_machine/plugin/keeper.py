@@ -63,7 +63,7 @@ class Tally:
     """Of each machine that became ready: from the call to ready."""
     failed: int = 0
     kinds: list[str] = field(default_factory=list)
-    """How the machines are called in the header: ``runc (user-namespace), image bookworm``."""
+    """How the machines are called in the header: ``runc (user-namespace), image trixie, Docker 26.1``."""
     left: list[str] = field(default_factory=list)
     """Names of machines that could not be destroyed."""
     stay: dict[str, float] = field(default_factory=dict)
@@ -154,9 +154,6 @@ class Keeper:
 
     def create(self, lab: Lab, specs: Sequence[Spec]) -> list[Machine]:
         """Make machines, all at once, and count them; all of them or none. Where memory is short, wait for it first."""
-        for kind in map(self.kind, specs):
-            if kind not in self.tally.kinds:
-                self.tally.kinds.append(kind)
         try:
             with self.admitted(lab, specs):
                 made = self.births.create(lab, specs)
@@ -164,6 +161,9 @@ class Keeper:
             self.tally.failed += len(specs)
             raise
         self.tally.seconds += [machine.seconds for machine in made]
+        for kind in map(self.kind, specs):  # now, when the image is there
+            if kind not in self.tally.kinds:
+                self.tally.kinds.append(kind)
         for machine in made if self._keep_all else ():
             kept.keep(machine.record, "--machine-keep=always")
         return made
@@ -209,9 +209,13 @@ class Keeper:
         self._labs.remove(lab)
 
     def kind(self, spec: Spec) -> str:
-        """Return how the header calls such a machine: driver, isolation and image."""
+        """Return the description of such a machine in the header: driver, isolation, image and version of Docker."""
+        from pytest_machine.driver import SupportsEngineVersion
+
         driver = self.choice.registry.configure(spec)
         image, engine = getattr(driver, "image", ""), getattr(driver, "engine", "")
+        if isinstance(driver, SupportsEngineVersion):
+            engine = driver.engine_version() or "unknown"
         said = [f"{driver.name} ({driver.isolation})", *([f"image {image}"] if image else [])]
         return ", ".join([*said, f"Docker {engine}"] if engine else said)
 

@@ -56,4 +56,5 @@ def _runc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_fixtures(run: Run) -> None:
     result = run(FREE, "--machine-driver=runc", passed=6)
-    result.stdout.fnmatch_lines(["machine: runc (user-namespace), image *", "8 machines made: runc *", "none is left"])
+    kind = "runc (user-namespace), image trixie, Docker 26.1"
+    result.stdout.fnmatch_lines([f"machine: {kind}", f"8 machines made: {kind}*", "none is left"])

@@ -80,7 +80,7 @@ def test_a_version_is_a_release(engine: str, found: str, lab: Lab) -> None:
 
 
 def test_a_static_build_from_a_path(static: Path, lab: Lab) -> None:
-    (machine,) = lab.create(spec(static))
+    (machine,) = lab.create(spec(static, image="bookworm"))
     assert machine.docker.version()["Version"].startswith("26.1.5")
     assert "VERSION_CODENAME=bookworm" in machine.run("cat", "/etc/os-release").stdout
     image = images.ensure("bookworm", engine=str(static))
@@ -109,13 +109,16 @@ def test_from_an_address_once(static: Path, lab: Lab) -> None:
         try:
             url = f"http://127.0.0.1:{server.server_port}/{static.name}"
             with pytest.raises(DriverError, match="could not be read") as caught:
-                images.ensure("bookworm", engine=url.replace("docker-", "absent-"))
+                images.ensure("trixie", engine=url.replace("docker-", "absent-"))
             assert "404" in str(caught.value)
             (machine,) = lab.create(spec(url))
         finally:
             server.shutdown()
             thread.join()
     assert machine.docker.version()["Version"].startswith("26.1.5")
+    assert "VERSION_CODENAME=trixie" in machine.run("cat", "/etc/os-release").stdout
+    daemon = machine.run("sh", "-c", "readlink /proc/$(pidof dockerd)/exe").stdout
+    assert daemon == "/usr/local/bin/dockerd\n", "the build's, and not the release's of the same version"
     lab.create(spec(url))  # the server is gone
     assert asked == [f"/absent-{static.name.removeprefix('docker-')}", f"/{static.name}"]
 
@@ -124,11 +127,11 @@ def test_what_is_no_build(tmp_path: Path) -> None:
     for wrong in (build(tmp_path / "a.tgz", {"docker/dockerd": b"x"}), tmp_path / "b.tgz"):
         wrong.touch()
         with pytest.raises(BadSpec, match="no static build") as caught:
-            images.ensure("bookworm", engine=str(wrong))
+            images.ensure("trixie", engine=str(wrong))
         assert "docker-VERSION.tgz" in caught.value.hint
     outside = {f"docker/{name}": b"#!/bin/sh\necho Docker version 1.2.3, build x\n" for name in PROGRAMS}
     sly = build(tmp_path / "c.tgz", {**outside, "../../../../etc/evil": b"", "/etc/evil": b""})
-    image = images.ensure("bookworm", engine=str(sly))
+    image = images.ensure("trixie", engine=str(sly))
     assert image.docker == "1.2.3"
     assert not (image.path / "etc/evil").exists()
     assert not Path("/etc/evil").exists()

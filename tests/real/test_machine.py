@@ -394,10 +394,27 @@ def test_a_lost_connection_is_a_return_code(lab: Lab) -> None:
     (machine,) = lab.create(spec("lost"))
     started = time.monotonic()
     # `ssh` notices that the other side is gone because it is told so: no waiting for a time-out.
-    lost = machine.run("sh", "-c", "kill -9 $(pgrep -x sshd)", check=False, timeout=60)
+    lost = machine.run("sh", "-c", "kill -9 $(pgrep sshd)", check=False, timeout=60)
     assert lost.returncode == 255
     assert time.monotonic() - started < 60
     wait(lambda: machine.run("true"), "SSH after its end", timeout=30)
+
+
+def test_failed_logins_and_probes_do_not_shut_a_client_out(lab: Lab, tmp_path: Path) -> None:
+    """OpenSSH refuses an address after some of them (PerSourcePenalties), and ours would be that of every test."""
+    (machine,) = lab.create(spec("patient"))
+    machine.connection.close()  # the next command logs in
+    for _ in range(30):
+        with socket.create_connection((machine.address.ip, 22), timeout=10) as probe:
+            assert probe.recv(3) == b"SSH"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    stranger = SshConnection(
+        machine.address, key=tmp_path / "key", known_hosts=machine.record.directory / "known_hosts", control=False
+    )
+    for _ in range(4):
+        with pytest.raises(ConnectFailed, match="Permission denied"):
+            stranger.run("true")
+    assert machine.run("true", timeout=10).returncode == 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from pytest_machine import images
+from pytest_machine.driver import SupportsEngineVersion
 from pytest_machine.errors import BadSpec
 from pytest_machine.images import engines
 from pytest_machine.model import Spec
@@ -58,16 +60,55 @@ def test_static_builds(tmp_path: Path) -> None:
     with pytest.raises(BadSpec, match="no static build of Docker at"):
         images.choose(None, str(build))
     build.touch()
-    assert images.choose(None, str(build)) == "bookworm"
-    assert images.choose("trixie", str(build)) == "trixie"
-    assert images.choose(None, "https://example.com/docker-27.tgz") == "bookworm"
+    assert images.choose(None, str(build)) == "trixie"
+    assert images.choose("bookworm", str(build)) == "bookworm"
+    assert images.choose(None, "https://example.com/docker-27.tgz") == "trixie"
     with pytest.raises(BadSpec, match="cannot be read"):
         images.choose(None, "ftp://example.com/docker-27.tgz")
     with pytest.raises(BadSpec, match="not into a tree of yours"):
         images.choose(str(tmp_path), str(build))
 
 
-def test_the_driver_has_the_engines_image() -> None:
-    driver = Registry().configure(Spec(driver="runc", options={"engine": "26.1"}))
-    assert getattr(driver, "image", "") == "trixie"
-    assert getattr(Registry().configure(Spec(driver="runc")), "image", "") == "bookworm"
+@pytest.mark.parametrize("name", ["runc", "docker"])
+def test_the_driver_has_the_engines_image(name: str) -> None:
+    driver = Registry().configure(Spec(driver=name, options={"engine": "20.10"}))
+    assert getattr(driver, "image", "") == "bookworm"
+    assert getattr(Registry().configure(Spec(driver=name)), "image", "") == "trixie"
+
+
+def built(cache: Path, name: str, docker: str) -> None:
+    """Write an image as a builder does."""
+    suite, _, digest = name.partition("-")
+    (cache / "images" / name / "tree").mkdir(parents=True)
+    facts = {"suite": suite, "digest": digest, "size": 1, "docker": docker}
+    (cache / "images" / name / "image.json").write_text(json.dumps(facts))
+
+
+@pytest.mark.parametrize("name", ["runc", "docker"])
+def test_the_version_of_docker_is_known_before_a_machine_is_made(name: str, cache: Path, tmp_path: Path) -> None:
+    def version(**options: str) -> str:
+        driver = Registry().configure(Spec(driver=name, options=options))
+        assert isinstance(driver, SupportsEngineVersion)
+        return driver.engine_version()
+
+    assert version() == "26.1"  # a stable release keeps its version
+    assert version(engine="20.10") == version(image="bookworm") == "20.10"
+    assert version(image="sid") == ""
+    assert version(image="sid", engine="28") == "28"
+    built(cache, images.recipe("sid").name, "1:29.3.4+dfsg1-1")
+    assert version(image="sid") == version(engine="29") == "29.3"
+    built(cache, images.recipe("trixie").name, "26.2.1~rc1+dfsg1-9+b9")
+    assert version() == "26.2"  # as found, where the image is built
+
+    static = tmp_path / "docker-27.tgz"
+    static.write_bytes(b"x")
+    assert version(engine=str(static)) == str(static)
+    built(cache, images.known_as("trixie", str(static)), "27.5.1")
+    assert version(engine=str(static)) == "27.5"
+    assert version(engine="https://example.com/docker-27.tgz") == "https://example.com/docker-27.tgz"
+
+    tree = tmp_path / "tree"
+    (tree / "var/lib/dpkg").mkdir(parents=True)
+    assert version(image=str(tree)) == ""
+    (tree / "var/lib/dpkg/status").write_text("Package: docker.io\nVersion: 20.10.5+dfsg1-1\n\n")
+    assert version(image=str(tree)) == "20.10"

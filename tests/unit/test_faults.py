@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,15 @@ HERE = Place(name="a", devices={"": "eth0", "back": "eth1"}, controller="10.213.
 PLAIN = replace(HERE, netem=False, holds=True)
 """A kernel without netem, as many hosts of containers have it."""
 
+
+class Combined(NetworkFault):
+    """Several effects at once, as those of a declared link."""
+
+    def effects(self, machines: Sequence[str]) -> list[Effect]:
+        each = Effect(delay=0.03, jitter=0.01, loss=0.1, duplicate=0.2, rate=10_000_000)
+        return [replace(each, sender=here, receiver=there) for here, there in (("a", "b"), ("b", "a"))]
+
+
 SCRIPTS: dict[str, tuple[Place, list[NetworkFault]]] = {
     "partition": (HERE, [Partition(["a"], ["b", "c"])]),
     "partition-one-way": (HERE, [Partition(["a"], ["b"], one_way=True), Partition(["c"], ["a"], one_way=True)]),
@@ -76,6 +86,7 @@ SCRIPTS: dict[str, tuple[Place, list[NetworkFault]]] = {
         ],
     ),
     "held-all": (PLAIN, [Delay(0.1, "a"), Corrupt(0.01, "b", "a", one_way=True), Rate("1mbit", "a", "b")]),
+    "held-rate": (PLAIN, [Combined()]),
     "held-by-nobody": (PLAIN, [Partition(["a"], ["b"])]),
     "stacked": (
         HERE,
@@ -125,6 +136,32 @@ FAULTS = st.sampled_from(
         DnsFailure("b"),
     ]
 )
+
+
+CHANCES = st.sampled_from([0.0, 0.25, 1.0])
+SECONDS = st.sampled_from([0.0, 0.01, 0.3])
+EFFECTS = st.builds(
+    Effect,
+    sender=st.sampled_from(["", *NAMES]),
+    receiver=st.sampled_from(["", *NAMES]),
+    network=st.sampled_from([None, "front", "back"]),
+    loss=CHANCES, duplicate=CHANCES, corrupt=CHANCES, reorder=CHANCES, delay=SECONDS, jitter=SECONDS,
+    rate=st.sampled_from([0, 1_000_000, 10_000_000]),
+)  # fmt: skip
+"""Effects of several kinds in one, as a declared link or a fault of a user's own has them."""
+
+
+@given(st.lists(EFFECTS, max_size=6))
+def test_without_netem_a_rate_is_the_same_beside_anything_else(effects: list[Effect]) -> None:
+    """The sender's kernel does the rate alone, by HTB; the rest is the work of nft and of the receiver's program."""
+
+    def queues(asked: list[Effect]) -> list[str]:
+        script = render(PLAIN, asked, ADDRESSES).replace(program(), "")
+        assert "netem" not in script
+        return [line for line in script.splitlines() if line.startswith(("tc qdisc add", "tc class add"))]
+
+    rates = [Effect(sender=e.sender, receiver=e.receiver, network=e.network, rate=e.rate) for e in effects]
+    assert queues(effects) == queues(rates)
 
 
 @given(st.lists(FAULTS, max_size=6), st.booleans(), st.booleans())

@@ -49,7 +49,7 @@ def test_it_is_made_to_destroy_a_machine_whose_engine_is_gone(tmp_path: Path) ->
     """Only who makes another such machine is told."""
     build = tmp_path / "docker-27.5.1.tgz"
     build.touch()
-    assert configure(RuncDriver, {"engine": str(build)}).image == "bookworm"
+    assert configure(RuncDriver, {"engine": str(build)}).image == "trixie"
     build.unlink()
     for options, refusal in (
         ({"engine": str(build)}, "There is no static build of Docker"),

@@ -47,7 +47,7 @@ class DockerDriver:
     name: ClassVar[str] = "docker"
 
     host: str | None = option(None, help="address of the engine, as DOCKER_HOST has it; default: as docker finds it")
-    image: str | None = option(None, help="Debian suite of the machine image, or a tree's path; default: bookworm")
+    image: str | None = option(None, help="Debian suite of the machine image, or a tree's path; default: trixie")
     engine: str | None = option(None, help="version of Docker, such as 26.1, or a static build's path or address")
     subnet: str | None = option(None, help="subnet of the machines' networks; default: a free one")
     publish: str | None = option(
@@ -84,6 +84,10 @@ class DockerDriver:
     def fingerprint(self) -> str:
         """Return the image, digest and all."""
         return image.name_of(self._image(), self.engine)
+
+    def engine_version(self) -> str:
+        """Return the short version of Docker in this computer's image, if it has the image."""
+        return images.version(self._image(), self.engine)
 
     def reserve(self, record: Record) -> Address:
         """Return the machine's address, or that at which its ports will be published."""

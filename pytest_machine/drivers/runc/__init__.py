@@ -50,7 +50,7 @@ class RuncDriver:
 
     name: ClassVar[str] = "runc"
 
-    image: str | None = option(None, help="Debian suite of the machine image, or a tree's path; default: bookworm")
+    image: str | None = option(None, help="Debian suite of the machine image, or a tree's path; default: trixie")
     engine: str | None = option(None, help="version of Docker, such as 26.1, or a static build's path or address")
     subnet: str | None = option(None, kind=network.subnet, help="subnet of the machines' bridge; default: a free one")
     address: str | None = option(None, kind=network.address, help="its address; default: a free one of the subnet")
@@ -103,6 +103,10 @@ class RuncDriver:
     def fingerprint(self) -> str:
         """Return the image, digest and all."""
         return self._image().name
+
+    def engine_version(self) -> str:
+        """Return the short version of Docker in the image, if the image is built."""
+        return images.version(self.image or images.DEFAULT, self.engine)
 
     def reserve(self, record: Record) -> Address:
         """Return the machine's address, given out by this host."""

@@ -420,7 +420,7 @@ class _Rules:
             for number, effects in enumerate(self._classes, 2):
                 rate = min((e.rate for e in effects if e.rate), default=0)
                 found.append(_htb(device, f"{HANDLE}:1", number, rate))
-                if leaf := _leaf(effects, rate):
+                if leaf := _leaf(effects if self._here.netem else (), rate):
                     found.append(f"tc qdisc add dev {device} parent {HANDLE}:{number:x} {leaf}")
         return found
 
@@ -434,7 +434,10 @@ def _htb(device: str, parent: str, number: int, rate: int) -> str:
 
 
 def _leaf(effects: Sequence[Effect], rate: int) -> str:
-    """Return the queue at the end of a class: netem, or for a rate one that holds a fifth of a second and no more."""
+    """Return the queue at the end of a class: netem, or for a rate one that holds a fifth of a second and no more.
+
+    `effects` are those that this machine's kernel has to do; without netem the receiver's program does them.
+    """
     return _netem(effects) or (f"bfifo limit {max(150_000, rate // 40)}" if rate else "")
 
 
