@@ -6,7 +6,7 @@ machine, only this module, `fixtures` and `settings` are imported. A test in tes
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -57,9 +57,58 @@ def pytest_make_collect_report(
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """Check the marks, once there are some."""
     report = yield
-    if any(isinstance(found, pytest.Item) and fixtures.concern(found) for found in report.result or ()):
+    if _imply(found for found in report.result or () if isinstance(found, pytest.Item)):
         return _rooms(collector.config).collection.checked(report)
     return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
+    """Check the marks that other hooks have added."""
+    yield
+    if _imply(items):
+        _rooms(config).collection.check(items)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """Give a test with a mark its machine, whenever the mark was added."""
+    fixtures.imply(item)
+    yield
+    fixtures.require(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a test that adds the mark to itself: it has run without a machine by then."""
+    before = fixtures.concern(item)
+    result = yield
+    if not before and fixtures.marked(item):
+        hint = "add the mark in a fixture, or call request.getfixturevalue('machine')"
+        fixtures.refuse(item, "The mark was added while the test ran.", hint)
+    return result
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Leave our own frames out of a report, and add a hint where pytest cannot know it."""
+    if call.excinfo is None:
+        return (yield)
+    from . import frames, hints
+
+    hints.add_to(call.excinfo.value)
+    with frames.hidden(item, call.excinfo.value):
+        return (yield)
+
+
+def _imply(items: Iterable[pytest.Item]) -> bool:
+    """Give items with marks the fixture; return whether an item has anything to do with machines."""
+    concerned = [item for item in items if fixtures.concern(item)]
+    for item in concerned:
+        fixtures.imply(item)
+    return bool(concerned)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -35,9 +35,8 @@ class Collection:
             report.result = []
         return report
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Check again: other hooks may have added marks to tests that were collected."""
+    def check(self, items: Sequence[pytest.Item]) -> None:
+        """Raise `pytest.UsageError` for wrong marks: hooks may have added some to tests that were collected."""
         if wrong := self.wrong(items):
             raise pytest.UsageError(wrong)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -32,17 +32,57 @@ def wide(scope: str) -> set[str]:
 
 OF_TEST = TEST | {"machine_factory"}
 """The fixtures that give a test machines of its own."""
-_NAMES = OF_TEST.union(*map(wide, SCOPES))
+ALL = OF_TEST.union(*map(wide, SCOPES))
 
 
 def uses_machine(item: pytest.Item) -> bool:
     """Return whether a test asks for a machine by one of these fixtures, itself or through others."""
-    return not _NAMES.isdisjoint(getattr(item, "fixturenames", ()))
+    return not ALL.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+def marked(item: pytest.Item) -> bool:
+    """Return whether the mark ``machine`` stands on a test, its class, its module or its package."""
+    return item.get_closest_marker("machine") is not None
 
 
 def concern(item: pytest.Item) -> bool:
     """Return whether a test has anything to do with machines: by its fixtures or by a mark."""
-    return uses_machine(item) or item.get_closest_marker("machine") is not None
+    return uses_machine(item) or marked(item)
+
+
+def imply(item: pytest.Item) -> None:
+    """Give a test that has the mark and none of the fixtures the fixture ``machine``. Idempotent.
+
+    Without a machine of its own the test would talk to the Docker of the user. Doctests and methods of
+    `unittest.TestCase` have fixtures, too; for an item that has none, `require` refuses the mark.
+    """
+    names: list[str] | None = getattr(item, "fixturenames", None)
+    if names is None or uses_machine(item) or not marked(item):
+        return
+    # Before the first fixture of the test itself, which may use Docker; behind those of wider scopes, as pytest sorts.
+    known = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
+    own = [i for i, name in enumerate(names) if name in known and known[name][-1].scope == "function"]
+    place = own[0] if own else len(names)
+    # A new list: pytest has one for all parameters of a function, and the mark may be of one of them.
+    item.fixturenames = [*names[:place], "machine", *names[place:]]  # type: ignore[attr-defined]  # it has them
+
+
+def require(item: pytest.Item) -> None:
+    """Give a test whose mark came after its collection the machine now; fail for an item that cannot have fixtures."""
+    if not marked(item) or uses_machine(item):
+        return
+    request: pytest.FixtureRequest | None = getattr(item, "_request", None)
+    if request is None:
+        refuse(item, "It cannot have fixtures.", "take the mark off it, or write it as a test function")
+    else:
+        imply(item)
+        request.getfixturevalue("machine")
+
+
+def refuse(item: pytest.Item, reason: str, hint: str) -> NoReturn:
+    """Fail a test that has the mark and gets no machine."""
+    text = f"'{item.nodeid}' has the mark 'machine' and gets no machine.\n  reason  {reason}\nhint: {hint}"
+    raise pytest.fail.Exception(text, pytrace=False)
 
 
 def _of_test(request: pytest.FixtureRequest) -> Machines:

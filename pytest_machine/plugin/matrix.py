@@ -18,7 +18,7 @@ from _pytest.nodes import Node
 from pytest_machine.errors import BadSpec, EngineFailed, MachineError
 from pytest_machine.model import Engine, Spec, Value
 
-from .fixtures import OF_TEST
+from .fixtures import ALL, OF_TEST
 from .marker import Asked, merge
 
 PARAMETER = "machine engine"
@@ -28,7 +28,8 @@ PARAMETER = "machine engine"
 def parametrize(metafunc: pytest.Metafunc, levels: Iterable[Sequence[Asked]]) -> None:
     """Make a run of the test for each version that its marks list: for several machines, for each combination."""
     listed = {one.name: versions for one in merge(levels) if len(versions := engines(one)) > 0}
-    if not listed or OF_TEST.isdisjoint(metafunc.fixturenames):
+    names = set(metafunc.fixturenames)
+    if not listed or (names & ALL and not names & OF_TEST):  # with none of them it gets the fixture `machine`
         return
     runs = [dict(zip(listed, versions, strict=True)) for versions in itertools.product(*listed.values())]
     metafunc.fixturenames.append(PARAMETER)

@@ -57,7 +57,7 @@ def of(config: pytest.Config) -> Rooms:
             _go_offline(config)
         config.stash[_ROOMS] = rooms
         # Of two that come last, the one registered later comes first: the report looks when the keeper has finished.
-        for name in ("collection", "environment", "healing", "looking", "report", "keeper"):
+        for name in ("environment", "healing", "looking", "report", "keeper"):
             config.pluginmanager.register(getattr(rooms, name), f"machine-{name}")
         config.pluginmanager.register(keeper.spares, "machine-spares")
         config.pluginmanager.register(keeper.notices, "machine-notices")

@@ -29,11 +29,18 @@ def test_beside_other_parameters_and_on_a_module(run: Run) -> None:
         + "pytestmark = pytest.mark.machine(engine=['1', '2'])\n"
         + "@pytest.mark.parametrize('word', ['a', 'b'])\ndef test_x(machine, word): pass\n"
         + "class TestIt:\n    def test_y(self, lab): assert len(lab) == 1\n"
-        + "def test_none(): pass\n"
+        + "def test_implied(): pass\n"
+        + "def test_wider(module_machine_factory): pass\n"
     )
-    result = run(source, "-v", passed=7)
+    result = run(source, "-v", passed=9)
     result.stdout.fnmatch_lines_random(
-        ["*test_x?a-docker-1? *", "*test_x?b-docker-2? *", "*test_y?docker-1? *", "*test_none PASSED*"]
+        [
+            "*test_x?a-docker-1? *",
+            "*test_x?b-docker-2? *",
+            "*test_y?docker-1? *",
+            "*test_implied?docker-2? *",
+            "*test_wider PASSED*",
+        ]
     )
 
 
