@@ -36,8 +36,11 @@ class Connection(Protocol):
         """Write a file (bytes or a local file) or a whole directory into the machine; a file gets `mode`."""
         ...
 
-    def get(self, source: str, target: Path) -> None:
-        """Bring a file or a directory home."""
+    def get(self, source: str, target: Path, *, size: int = ..., timeout: float = ...) -> tuple[str, ...]:
+        """Bring a file or a directory home; return what was left out of a directory and why, a line each.
+
+        Raises `LimitExceeded` when it is more than `size` bytes or takes longer than `timeout` seconds.
+        """
         ...
 
     def close(self) -> None:

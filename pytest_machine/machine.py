@@ -33,6 +33,7 @@ from .driver import (
 )
 from .errand import Errand
 from .errors import BadSpec, ConnectFailed, MachineError, NotRunning, Unsupported, UsageError
+from .incoming import SECONDS, SIZE
 from .model import Address, Id, Network, Record, Result, Seen, Spec, State, names
 from .options import configure
 from .plugins import Registry, another
@@ -316,10 +317,15 @@ class Machine:
         with self._telling_state():
             self.connection.put(source, target, mode=mode)
 
-    def get(self, source: AnyPath, target: AnyPath) -> None:
-        """Bring a file or directory of the machine home."""
+    def get(self, source: AnyPath, target: AnyPath, *, size: int = SIZE, timeout: float = SECONDS) -> tuple[str, ...]:
+        """Bring a file or directory of the machine home; see `pytest_machine.ssh.SshConnection.get`.
+
+        Return what was left out of a directory and why, a line each: links that lead out of their own directory,
+        devices, pipes, names that nobody can print. Raises `TransferFailed` when the machine sends something else, and
+        `LimitExceeded` when it is more than `size` bytes (16 GiB) or takes longer than `timeout` seconds (an hour).
+        """
         with self._telling_state():
-            self.connection.get(source, target)
+            return self.connection.get(source, target, size=size, timeout=timeout)
 
     def capture(
         self,

@@ -17,7 +17,6 @@ import os
 import re
 import secrets
 import shlex
-import shutil
 import socket
 import stat
 import subprocess
@@ -25,16 +24,19 @@ import tarfile
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO
 
 from .connection import AnyBytes, AnyPath, content, path_here, path_there, words
-from .errors import CommandFailed, ConnectFailed, MachineError, UsageError, WaitTimeout
+from .errors import CommandFailed, ConnectFailed, LimitExceeded, MachineError, UsageError, WaitTimeout
+from .incoming import OVERHEAD, SCRIPT, SECONDS, SILENCE, SIZE, Incoming
 from .login import CONNECT_TIMEOUT, Login, host, quote
 from .model import Address, Result
 from .store import write
+from .support.processes import Conversation, TooLong, TooMuch
+from .support.text import decoded
 
 # What `ssh` returns when it fails.
 LOST = 255
@@ -55,7 +57,8 @@ if cat >"$t" && chmod "$3" "$t" && mv -f "$t" "$1"; then exit 0; fi
 rm -f "$t"; exit 1"""
 _PUT_DIRECTORY = 'mkdir -p "$1" && exec tar -xf - -C "$1"'
 # One letter says which, so that one round trip is enough.
-_GET = 'if [ -d "$1" ]; then printf d && exec tar -cf - -C "$1" .; else [ -r "$1" ] && printf f; exec cat "$1"; fi'
+OUTPUT = 256 << 20
+"""Bytes that a command may print, on both streams together; they are held in memory."""
 
 
 def new_key(comment: str) -> tuple[str, str]:
@@ -208,34 +211,34 @@ class SshConnection:
         with local.open("rb") as file:
             self._call(argv, shown=shown, stdin=file)
 
-    def get(self, source: AnyPath, target: AnyPath) -> None:
+    def get(self, source: AnyPath, target: AnyPath, *, size: int = SIZE, timeout: float = SECONDS) -> tuple[str, ...]:
         """Bring a file home, whole or not at all (into `target` where that is a directory), or a directory's content.
 
-        What a machine packs is not trusted: links that lead out of `target` and devices are left out. Raises
-        `UsageError` for what is no path, and for a file that has no directory to go to.
+        Return what was left out of a directory and why, a line each. What a machine packs is not trusted: of a
+        directory come regular files, directories, and links that lead down from their own directory; a link that is in
+        the way here is replaced or refused, never followed. A directory that changes while it is packed comes as it was
+        found. Raises `UsageError` for what is no path, and for a file that has no directory to go to; `TransferFailed`
+        when the machine sends something else, `LimitExceeded` when it is more than `size` bytes, more than a million
+        files, takes longer than `timeout` seconds, or nothing comes for a minute. Of a directory stays what had come
+        until then.
         """
-        path, home = path_there(source), path_here(target)
-        with tempfile.TemporaryFile() as packed:
-            self._call(("sh", "-c", _GET, "sh", _path(path)), shown=("get", path), stdout=packed)
-            packed.seek(0)
-            if packed.read(1) == b"d":
-                home.mkdir(parents=True, exist_ok=True)
-                with tarfile.open(fileobj=packed, mode="r|") as archive:
-                    _unpack(archive, home)
-                return
-            file = home / PurePosixPath(path).name if home.is_dir() else home
-            if not file.parent.is_dir():
-                raise UsageError(
-                    f"'{path}' cannot be brought home: there is no directory '{file.parent}'.",
-                    hint=f"mkdir -p {shlex.quote(str(file.parent))}",
-                )
-            temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
-            try:
-                with temporary.open("xb") as out:
-                    shutil.copyfileobj(packed, out)
-                temporary.replace(file)
-            finally:
-                temporary.unlink(missing_ok=True)
+        path = path_there(source)
+        incoming = Incoming(path, path_here(target), size)
+        try:
+            result = self._call(
+                ("sh", "-c", SCRIPT, "sh", _path(path)),
+                shown=("get", path),
+                timeout=timeout,
+                size=size + OVERHEAD,
+                silence=SILENCE,
+                take=incoming.take,
+                check=False,
+            )
+            if not incoming.settle(result):
+                self._check(result, lost=result.returncode == LOST)
+        finally:
+            incoming.drop()
+        return incoming.left
 
     def forward(self, port: int, *, host: str = "127.0.0.1", timeout: float = 30.0) -> int:
         """Return a port of this computer's 127.0.0.1 that is that TCP port of the machine, until `close`.
@@ -273,7 +276,7 @@ class SshConnection:
                     time.sleep(0.02)
                 _hang_up(process)
                 errors.seek(0)
-                reason = _text(errors.read())
+                reason = decoded(errors.read())
             # Somebody else may have taken the port in between; another one will do.
             if "Address already in use" not in reason or time.monotonic() >= deadline:
                 raise ConnectFailed(
@@ -301,53 +304,84 @@ class SshConnection:
         *,
         shown: tuple[str, ...],
         stdin: bytes | IO[bytes] = b"",
-        stdout: IO[bytes] | None = None,
         timeout: float | None = None,
         check: bool = True,
+        size: int = OUTPUT,
+        silence: float | None = None,
+        take: Callable[[Conversation], None] | None = None,
     ) -> Result:
+        """Run a command; what it prints is the result's, or goes to `take`."""
         mark = f"ptm-{secrets.token_hex(8)}\n"
         command = shlex.join(["sh", "-c", _RUN.format(mark=mark.strip()), "sh", *argv])
-        begun = time.monotonic()
-        result = Result(shown, LOST, "", self._connect(timeout))
+        begun = time.perf_counter()
+        result = Result(shown, LOST, "", self._connect(timeout if take is None else None))
         if not result.stderr:
+            left = None if timeout is None else max(0.0, begun + timeout - time.perf_counter())
             try:
-                done = subprocess.run(
-                    [*self.argv, command],
-                    input=stdin if isinstance(stdin, bytes) else None,
-                    stdin=None if isinstance(stdin, bytes) else stdin,
-                    stdout=stdout or subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    timeout=None if timeout is None else max(0.0, begun + timeout - time.monotonic()),
-                    check=False,
-                )
-            except subprocess.TimeoutExpired as error:
-                raise WaitTimeout(
-                    f"The command '{shown[0]}' on '{self._target}' did not end within {timeout:g} s.",
-                    facts={"command": _short(shlex.join(shown)), "last seen": _short(_text(error.stderr)) or "nothing"},
-                    hint="allow a longer timeout, or look at what it waits for",
-                ) from None
+                with Conversation([*self.argv, command], input=stdin, size=size, timeout=left, silence=silence) as talk:
+                    code = self._told(talk, shown, take, timeout)
             except FileNotFoundError as error:
                 raise _no_ssh() from error
             except OSError as error:
                 if error.errno == errno.E2BIG:
                     raise _too_long(shown) from error
                 raise
-            result = Result(shown, done.returncode, _text(done.stdout), _text(done.stderr))
+            result = Result(shown, code, decoded(talk.printed), decoded(talk.errors))
         lost = result.returncode == LOST and not result.stderr.endswith(mark)
         result = replace(result, stderr=_NOISE.sub("", result.stderr.removesuffix(mark)))
-        if check and lost:
+        if check:
+            self._check(result, lost=lost)
+        return result
+
+    def _told(
+        self,
+        talk: Conversation,
+        shown: tuple[str, ...],
+        take: Callable[[Conversation], None] | None,
+        timeout: float | None,
+    ) -> int:
+        """Take what a command prints and return its code."""
+        facts = {"command": _short(shlex.join(shown))}
+        try:
+            if take is not None:
+                take(talk)
+            return talk.end(keep=take is None)
+        except TooMuch as error:
+            printed = decoded(talk.printed)
+            raise LimitExceeded(
+                f"The command '{shown[0]}' on '{self._target}' printed more than {error.size:,} bytes.",
+                facts={**facts, "it began with": _short(printed[:300]), "it came to": _short(printed[-300:])},
+                hint="let it write to a file in the machine, and get what you need of that",
+            ) from None
+        except TooLong as error:
+            if error.silent or take is not None:
+                what = "sent nothing for" if error.silent else "was not done after"
+                raise LimitExceeded(
+                    f"The machine at '{self._target}' {what} {error.seconds:g} s.",
+                    facts={**facts, "it said": _short(decoded(talk.errors)) or "nothing"},
+                    hint="look at what is there: machine.run('ls', '-l', PATH)",
+                ) from None
+            seen = _short(decoded(talk.errors)) or _short(decoded(talk.printed[-2000:])) or "nothing"
+            raise WaitTimeout(
+                f"The command '{shown[0]}' on '{self._target}' did not end within {timeout:g} s.",
+                facts={**facts, "last seen": seen},
+                hint="allow a longer timeout, or look at what it waits for",
+            ) from None
+
+    def _check(self, result: Result, *, lost: bool) -> None:
+        """Raise what a command's return code means."""
+        if lost:
             raise ConnectFailed(
                 f"SSH to '{self._target}' failed.",
                 facts={"port": self.address.ssh_port, "reason": _short(result.stderr) or "the connection was lost"},
                 hint=shlex.join(self.argv),
             )
-        if check and result.returncode:
+        if result.returncode:
             raise CommandFailed(
-                f"The command '{shown[0]}' on '{self._target}' returned {result.returncode}.",
+                f"The command '{result.argv[0]}' on '{self._target}' returned {result.returncode}.",
                 result=result,
-                facts={"command": _short(shlex.join(shown)), "stderr": _short(result.stderr) or "(empty)"},
+                facts={"command": _short(shlex.join(result.argv)), "stderr": _short(result.stderr) or "(empty)"},
             )
-        return result
 
     def _connect(self, timeout: float | None) -> str:
         """Start the master if there is none; return why it cannot be, or nothing."""
@@ -375,7 +409,7 @@ class SshConnection:
                 except FileNotFoundError as error:
                     raise _no_ssh() from error
                 errors.seek(0)
-                return "" if code == 0 else _text(errors.read()) or f"ssh returned {code}"
+                return "" if code == 0 else decoded(errors.read()) or f"ssh returned {code}"
 
 
 def _no_ssh() -> MachineError:
@@ -483,49 +517,9 @@ def _without_owner(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
-def _unpack(archive: tarfile.TarFile, target: Path) -> None:
-    if hasattr(tarfile, "data_filter"):
-        archive.extractall(target, filter=_inside)  # noqa: S202  # see the filter
-    else:  # Python before 3.11.4, such as Debian 12's
-        archive.extractall(target, members=_all_inside(archive, target))  # noqa: S202  # see there
-
-
-def _inside(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
-    try:
-        return tarfile.data_filter(member, target)
-    except tarfile.FilterError:
-        return None
-
-
-def _all_inside(archive: tarfile.TarFile, target: Path) -> Iterator[tarfile.TarInfo]:
-    """Yield what `tarfile.data_filter` would let pass, as it would; each when those before it are there."""
-    top = os.path.realpath(target)
-
-    def is_inside(*path: str) -> bool:
-        return os.path.commonpath([top, os.path.realpath(os.path.join(top, *path))]) == top  # noqa: PTH118  # of texts
-
-    for member in archive:
-        folder = os.path.dirname(member.name)  # noqa: PTH120
-        if not is_inside(member.name) or not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
-            continue
-        if (member.issym() and not is_inside(folder, member.linkname)) or (
-            member.islnk() and not is_inside(member.linkname)
-        ):
-            continue
-        # Ours, nobody else's to write, and nothing that it runs as somebody else.
-        member.uid, member.gid = (getattr(os, name, int)() for name in ("getuid", "getgid"))
-        member.uname = member.gname = ""
-        member.mode = member.mode & 0o755 | (0o700 if member.isdir() else 0o600)
-        yield member
-
-
 def _path(remote: str) -> str:
     # So that none passes for an option.
     return remote if remote.startswith("/") else f"./{remote}"
-
-
-def _text(found: bytes | str | None) -> str:
-    return found if isinstance(found, str) else (found or b"").decode(errors="replace")
 
 
 def _short(text: str) -> str:

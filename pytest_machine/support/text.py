@@ -31,6 +31,6 @@ def _shown(character: str, *, lines: bool) -> str:
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
-def decoded(data: bytes) -> str:
+def decoded(data: bytes | bytearray) -> str:
     """Return bytes from outside as text: UTF-8, with a replacement character for what is not UTF-8."""
     return data.decode("utf-8", "replace")

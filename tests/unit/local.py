@@ -33,7 +33,7 @@ class Local:
     def put(self, source: Path | bytes, target: str, *, mode: int = 0o644) -> None:
         raise NotImplementedError
 
-    def get(self, source: str, target: Path) -> None:
+    def get(self, source: str, target: Path, *, size: int = 0, timeout: float = 0) -> tuple[str, ...]:
         raise NotImplementedError
 
     def close(self) -> None: ...
