@@ -34,8 +34,8 @@ if [ -e "$1" ] && [ ! -f "$1" ]; then echo "$1 is neither a file nor a directory
 
 # What GNU's and BusyBox's tar say, and return 1 or 2 for, when a directory is written to while it is packed.
 _CHANGED = re.compile(
-    r"tar: (.*: (file changed as we read it|file removed before we read it|file shrank by \d+ bytes; padding with zeros"
-    r"|(cannot (stat|open): )?no such file or directory|socket ignored)"
+    r"[^ :]*tar[^ :]*: (.*: (file changed as we read it|file removed before we read it|socket ignored"
+    r"|file shrank by \d+ bytes; padding with zeros|(cannot (stat|open): )?no such file or directory)"
     r"|exiting with failure status due to previous errors|error exit delayed from previous errors)",
     re.IGNORECASE,
 )

@@ -306,7 +306,7 @@ class SshConnection:
         stdin: bytes | IO[bytes] = b"",
         timeout: float | None = None,
         check: bool = True,
-        size: int = OUTPUT,
+        size: int = 0,
         silence: float | None = None,
         take: Callable[[Conversation], None] | None = None,
     ) -> Result:
@@ -318,7 +318,13 @@ class SshConnection:
         if not result.stderr:
             left = None if timeout is None else max(0.0, begun + timeout - time.perf_counter())
             try:
-                with Conversation([*self.argv, command], input=stdin, size=size, timeout=left, silence=silence) as talk:
+                with Conversation(
+                    [*self.argv, command],
+                    input=stdin,
+                    size=size or OUTPUT,
+                    timeout=left,
+                    silence=silence,
+                ) as talk:
                     code = self._told(talk, shown, take, timeout)
             except FileNotFoundError as error:
                 raise _no_ssh() from error
@@ -347,17 +353,20 @@ class SshConnection:
                 take(talk)
             return talk.end(keep=take is None)
         except TooMuch as error:
-            printed = decoded(talk.printed)
             raise LimitExceeded(
                 f"The command '{shown[0]}' on '{self._target}' printed more than {error.size:,} bytes.",
-                facts={**facts, "it began with": _short(printed[:300]), "it came to": _short(printed[-300:])},
+                facts={
+                    **facts,
+                    "it began with": _short(decoded(talk.printed[:300])),
+                    "it came to": _short(decoded((talk.printed or talk.errors)[-300:])),
+                },
                 hint="let it write to a file in the machine, and get what you need of that",
             ) from None
         except TooLong as error:
             if error.silent or take is not None:
-                what = "sent nothing for" if error.silent else "was not done after"
+                what = f"sent nothing for {error.seconds:g} s" if error.silent else f"was not done after {timeout:g} s"
                 raise LimitExceeded(
-                    f"The machine at '{self._target}' {what} {error.seconds:g} s.",
+                    f"The machine at '{self._target}' {what}.",
                     facts={**facts, "it said": _short(decoded(talk.errors)) or "nothing"},
                     hint="look at what is there: machine.run('ls', '-l', PATH)",
                 ) from None

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import ClassVar, NoReturn
 
 from pytest_machine import images
-from pytest_machine.errors import DriverError, DriverUnavailable, Unsupported, UsageError
+from pytest_machine.errors import DriverError, DriverUnavailable, LimitExceeded, Unsupported, UsageError
 from pytest_machine.model import (
     Address,
     DiskTrouble,
@@ -175,8 +175,8 @@ class RuncDriver:
         try:
             before = read(place.noted)
             found = traces.differences(before, traces.take(place, self._running(record)))
-        except (OSError, ValueError) as error:  # a path too long to look at, for one, or a note that is damaged
-            return [f"what cannot be compared: {error}"]
+        except (OSError, ValueError, LimitExceeded) as error:  # more files than are looked at, or a damaged note
+            return [f"what cannot be compared: {error.message if isinstance(error, LimitExceeded) else error}"]
         if traces.lasting(dict.fromkeys(found, "")):
             place.unlike.touch()
         return found
@@ -188,7 +188,7 @@ class RuncDriver:
         place = Place(record.id)
         try:
             return traces.is_touched(read(place.noted), place, self._running(record))
-        except (OSError, ValueError):
+        except (OSError, ValueError, LimitExceeded):
             return True
 
     def lay_again(self, record: Record, seed: Seed) -> None:

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from pytest_machine.model import Id
+from pytest_machine.support import trees
 
 from .kernel import kill, open_lines
 
@@ -100,18 +101,19 @@ def limit_disk(id_: Id, device: str, *, rate: int, operations: int) -> bool:
     )
     limits = False
     for group in of_machine(id_):
-        limits |= _put(group / "io.max", f"{device} {new}")
-        for folder in _bottom_up(group):
-            written = [_put(folder / name, f"{device} {number}") for name, number in old.items()]
+        for folder in trees.walk(group, limits=trees.ENDLESS):
+            if folder.parent is None:
+                limits |= _put(folder, "io.max", f"{device} {new}")
+            written = [_put(folder, name, f"{device} {number}") for name, number in old.items()]
             limits |= any(written)
     return limits
 
 
-def _put(path: Path, text: str) -> bool:
+def _put(folder: trees.Folder, name: str, text: str) -> bool:
     """Write to a file of a group; return whether the group has it, and is still there."""
     try:
         # Not made where there is none, which the kernel would refuse in words of its own.
-        descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
+        descriptor = os.open(name, os.O_WRONLY | os.O_TRUNC, dir_fd=folder.descriptor)
         try:
             os.write(descriptor, text.encode())
         finally:
@@ -126,19 +128,40 @@ def _put(path: Path, text: str) -> bool:
 
 
 def remove(id_: Id, *, timeout: float = 5.0) -> None:
-    """Remove the machine's groups, children first; processes that are still in one are killed."""
-    deadline = time.monotonic() + timeout
+    """Remove the machine's groups, children first; processes that are still in one are killed.
+
+    Gives up when no further group could be removed for `timeout` seconds.
+    """
     for group in list(of_machine(id_)):
+        deadline = time.monotonic() + timeout
         while group.is_dir():
-            stuck = [folder for folder in _bottom_up(group) if not _rmdir(folder)]
-            if not stuck or time.monotonic() > deadline:
+            removed, stuck = _remove(group)
+            if removed:
+                deadline = time.monotonic() + timeout
+            elif time.monotonic() > deadline:
                 break
-            for folder in stuck:
-                # 0 is one that has just ended, or is nobody that we can see.
-                for pid in filter(None, map(int, open_lines(folder / "cgroup.procs"))):
-                    kill(pid, timeout=0.5)
+            for pid in stuck:
+                kill(pid, timeout=0.5)
             # The kernel empties a group a moment after its last process was reaped.
             time.sleep(0.002)
+
+
+def _remove(group: Path) -> tuple[int, list[int]]:
+    """Remove what can go of a group; return how many have gone, and the processes in those that could not."""
+    removed, stuck = 0, []
+    for folder in trees.walk(group, bottom_up=True, limits=trees.ENDLESS):
+        try:
+            if folder.parent is None:
+                group.rmdir()
+            else:
+                os.rmdir(folder.name, dir_fd=folder.parent.descriptor)
+            removed += 1
+        except FileNotFoundError:
+            continue
+        except OSError:
+            # 0 is one that has just ended, or one of a namespace that we do not see.
+            stuck += [int(line) for line in folder.lines("cgroup.procs") if line.strip("0")]
+    return removed, stuck
 
 
 def remove_root() -> None:
@@ -149,10 +172,6 @@ def remove_root() -> None:
             _, controllers, group = line.split(":", 2)
             if set(controllers.split(",")) <= hierarchy.controllers:
                 _rmdir(hierarchy.point / os.path.relpath(group, hierarchy.group) / ROOT)
-
-
-def _bottom_up(group: Path) -> list[Path]:
-    return [Path(folder) for folder, _, _ in os.walk(group, topdown=False)]
 
 
 def _rmdir(folder: Path) -> bool:
@@ -178,6 +197,5 @@ def thaw(id_: Id) -> None:
     """Let frozen processes run: a frozen one does not even die."""
     for group in of_machine(id_):
         for name, word in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
-            for folder in reversed(_bottom_up(group)):
-                if (folder / name).exists():
-                    (folder / name).write_text(word)
+            for folder in trees.walk(group, limits=trees.ENDLESS):
+                _put(folder, name, word)

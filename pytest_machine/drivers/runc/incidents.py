@@ -6,15 +6,19 @@ oops is the shared kernel's own trouble: every machine that lives then is told o
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
+from pytest_machine.errors import LimitExceeded
 from pytest_machine.model import Incident, Record, Trouble
+from pytest_machine.support import trees
+from pytest_machine.support.text import visible
 
 from . import cgroups, network
 from .kernel import open_lines
@@ -113,55 +117,69 @@ def _kills(record: Record) -> int:
     total = 0
     for top in cgroups.of_machine(record.id):
         # v2 counts a group's children in; v1 each for itself.
-        folders = [top] if (top / "memory.events").exists() else [Path(folder) for folder, _, _ in os.walk(top)]
-        for folder in folders:
+        whole = (top / "memory.events").exists()
+        for folder in trees.walk(top, limits=_LIMITS):
             for name in ("memory.events", "memory.oom_control"):
-                words = (line.split() for line in open_lines(folder / name))
+                words = (line.split() for line in folder.lines(name))
                 total += sum(int(word[1]) for word in words if word[0] == "oom_kill")
+            if whole:
+                folder.into.clear()
     return total
 
 
 def cores(place: Place) -> list[Incident]:
-    """Return the core dumps that lie in the machine and in its containers."""
+    """Return the core dumps that lie in the machine and in its containers; where not all could be searched, say so."""
     pattern = core_pattern()
     if pattern.startswith("|"):
         return []
     name = re.sub(r"%.", "*", pattern.rpartition("/")[2])
     home = place.mounted_disk if os.path.ismount(place.mounted_disk) else place.state
-    told = []
-    for top, where in _layers(home):
-        for folder, folders, files in os.walk(top):
-            if Path(folder) == home / "upper":
-                folders[:] = [each for each in folders if each not in ("proc", "sys", "dev")]
-            for file in files:
-                if (fnmatch(file, name) or fnmatch(file, f"{name}.*")) and _is_core(Path(folder, file)):
-                    path = Path("/", os.path.relpath(folder, top), file)
-                    told.append(Incident(Trouble.CORE, f"core dump {where}{os.path.normpath(path)}"))
+    told: list[Incident] = []
+    deadline = time.monotonic() + _LIMITS.seconds
+    try:
+        for below, where in _layers(home):
+            limits = replace(_LIMITS, seconds=max(0.0, deadline - time.monotonic()))
+            told += [
+                Incident(Trouble.CORE, visible(f"core dump {where}{path}"))
+                for path in _cores(home, below, name, limits)
+            ]
+    except (LimitExceeded, OSError) as error:
+        said = error.message if isinstance(error, LimitExceeded) else str(error)
+        told.append(Incident(Trouble.CORE, visible(f"not all of its files could be searched for core dumps: {said}")))
     return told
 
 
-def _layers(home: Path) -> Iterator[tuple[Path, str]]:
+# A machine makes as many files as its disk takes; the search is part of each test's time.
+_LIMITS = trees.Limits(entries=2_000_000, seconds=20)
+_CONTAINERS = 2000
+
+
+def _cores(home: Path, below: tuple[str, ...], name: str, limits: trees.Limits) -> Iterator[str]:
+    with contextlib.closing(trees.walk(home, *below, limits=limits)) as folders:
+        for folder in folders:
+            if folder.parent is None and below == ("upper",):
+                folder.into[:] = [each for each in folder.into if each not in ("proc", "sys", "dev")]
+            for entry in folder.entries:
+                if (fnmatch(entry.name, name) or fnmatch(entry.name, f"{name}.*")) and _is_core(folder, entry):
+                    yield "/".join(("", *folder.names, entry.name))
+
+
+def _layers(home: Path) -> Iterator[tuple[tuple[str, ...], str]]:
     """Return each tree in which processes of the machine write, and what to say before a path in it."""
-    yield home / "upper", ""
-    for init in sorted((home / "docker" / "overlay2").glob("*-init")):  # a container's layer has one beside it
-        yield (
-            init.with_name(init.name.removesuffix("-init")) / "diff",
-            f"in the container's layer {init.name.removesuffix('-init')[:12]}: ",
-        )
-    yield home / "docker" / "volumes", "in the volume "
+    yield ("upper",), ""
+    layers: list[str] = []
+    with contextlib.closing(trees.walk(home, "docker", "overlay2", limits=_LIMITS)) as folders:
+        for top in folders:
+            # A container's layer has one beside it.
+            layers = sorted(each.removesuffix("-init") for each in top.into if each.endswith("-init"))
+            break
+    for layer in layers[:_CONTAINERS]:
+        yield ("docker", "overlay2", layer, "diff"), f"in the container's layer {layer[:12]}: "
+    yield ("docker", "volumes"), "in the volume "
 
 
-def _is_core(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        head = os.read(descriptor, 18)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
+def _is_core(folder: trees.Folder, entry: os.DirEntry[str]) -> bool:
+    head = folder.read(entry.name, size=18) if entry.is_file(follow_symlinks=False) else b""
     # ELF; the type is a half word in the file's own byte order, and 4 is a core.
     return head[:4] == b"\x7fELF" and int.from_bytes(head[16:18], "little" if head[5:6] == b"\x01" else "big") == 4
 

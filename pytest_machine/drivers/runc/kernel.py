@@ -112,7 +112,8 @@ def mounts_below(folder: Path) -> list[Path]:
 def open_lines(path: str | Path) -> list[str]:
     """Return the lines of a small file of ``/proc``; none when it is gone."""
     try:
-        return Path(path).read_text().splitlines()
+        # Names in it may be a machine's: of groups, mounts, programs.
+        return Path(path).read_text("utf-8", errors="replace").splitlines()
     except (FileNotFoundError, ProcessLookupError):
         return []
 

@@ -48,7 +48,13 @@ def process(place: Place) -> int | None:
         return None
     # The number may be somebody else's by now; only ours is in our group. A zombie is in none.
     mine = f"/{cgroups.ROOT}/{place.id}"
-    return pid if any(mine in line for line in kernel.open_lines(f"/proc/{pid}/cgroup")) else None
+    try:
+        return pid if any(mine in line for line in kernel.open_lines(f"/proc/{pid}/cgroup")) else None
+    except OSError as error:
+        # Root in the machine has moved it deeper into groups than the kernel can name.
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return pid
 
 
 def namespaces(place: Place, *, userns: bool) -> AbstractContextManager[int]:

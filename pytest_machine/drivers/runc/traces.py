@@ -13,12 +13,13 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 from pytest_machine.errors import DriverError
+from pytest_machine.support import trees
 
 from . import cgroups, kernel, storage, wiring
 from .command import run
@@ -53,7 +54,7 @@ _SETTINGS = tuple(
 )
 # The engine's own control group stays when its containers are gone, and in it whatever was set: a limit, a freeze.
 _ENGINE_GROUP = "docker"
-_LIMITS = ("memory.limit_in_bytes", "pids.max", "cpu.cfs_quota_us", "cpu.shares", "freezer.state", "cpuset.cpus",
+_SETTABLE = ("memory.limit_in_bytes", "pids.max", "cpu.cfs_quota_us", "cpu.shares", "freezer.state", "cpuset.cpus",
            "memory.max", "memory.high", "cpu.max", "cpu.weight", "cgroup.freeze")  # fmt: skip
 # What a new group has of those: no limit, an equal share, thawed.
 _NEW_GROUP = frozenset(("9223372036854771712", "max", "-1", "1024", "THAWED", "max 100000", "100", "0"))
@@ -117,15 +118,14 @@ def _files(home: Path) -> Iterator[tuple[str, str]]:
     """Every file on the machine's own disk."""
     yield from _layer(home)
     # What is deeper is the engine's to keep: an engine that was cleaned still notes what it has seen.
-    for path, _ in _walk(home / "docker", depth=2):
-        yield f"file {_DOCKERS}/{path.relative_to(home / 'docker')}", ""
+    for path, _ in _walk(home, "docker", depth=2):
+        yield f"file {_DOCKERS}/{path}", ""
 
 
 def _layer(home: Path) -> Iterator[tuple[str, str]]:
     """Every file in the machine's own layer: what is not there is as the image has it."""
-    upper = home / "upper"
-    for path, status in _walk(upper):
-        name = "/" + str(path.relative_to(upper))
+    for path, status in _walk(home, "upper"):
+        name = f"/{path}"
         if name not in _OWN_FILES and not name.startswith(f"{_DOCKERS}/"):
             # A folder's times change when a file in it does, and that one is in the table itself.
             content = "" if stat.S_ISDIR(status.st_mode) else f"{_version(status)} {status.st_ino}"
@@ -144,34 +144,32 @@ def _memory_files(pid: int) -> Iterator[tuple[str, str]]:
         if (root / folder).is_symlink():  # which would lead us out of the machine
             yield f"file /{folder}", "a link"
             continue
-        own = {root / "run" / each for each in _OWN_RUN}
-        for path, status in _walk(root / folder, passing=own.__contains__):
-            name = f"/{path.relative_to(root)}"
+        for path, status in _walk(root, folder, passing=_OWN_RUN if folder == "run" else frozenset()):
+            name = f"/{folder}/{path}"
             if name.startswith("/dev/pts/"):
                 continue  # terminals come and go with logins
             content = _version(status) if stat.S_ISREG(status.st_mode) else ""
             yield f"file {name}", f"{status.st_mode:o} {status.st_uid} {status.st_rdev} {content}"
 
 
+# An untouched machine has some hundred files of its own, and few of them lie deeper than ten directories.
+_LIMITS = trees.Limits(entries=500_000, depth=200, seconds=30)
+
+
 def _walk(
-    top: Path, passing: Callable[[Path], bool] = lambda _: False, *, depth: int = 1000
-) -> Iterator[tuple[Path, os.stat_result]]:
-    waiting = [(top, depth)]
-    while waiting:
-        folder, left = waiting.pop()
-        try:
-            entries = list(os.scandir(folder))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        for entry in entries:
-            path = Path(entry.path)
-            if passing(path):
-                continue
-            with suppress(FileNotFoundError):
-                status = entry.stat(follow_symlinks=False)
-                yield path, status
-                if stat.S_ISDIR(status.st_mode) and left > 1:
-                    waiting.append((path, left - 1))
+    top: Path, below: str, *, passing: frozenset[str] = frozenset(), depth: int | None = None
+) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield every file and directory in `below`, by its path there; raises `LimitExceeded`."""
+    for folder in trees.walk(top, below, limits=_LIMITS):
+        names = folder.names
+        before = "".join(f"{name}/" for name in names)
+        for entry in folder.entries:
+            path = before + entry.name
+            if path not in passing:
+                with suppress(FileNotFoundError):
+                    yield path, entry.stat(follow_symlinks=False)
+        last = depth is not None and len(names) + 1 >= depth
+        folder.into[:] = [] if last else [name for name in folder.into if before + name not in passing]
 
 
 def _processes(pid: int) -> Iterator[tuple[str, str]]:
@@ -200,8 +198,8 @@ def _condition(process: Path) -> str:
 
 
 def _below(group: Path) -> Iterator[str]:
-    for folder, _, _ in os.walk(group):
-        yield from kernel.open_lines(Path(folder) / "cgroup.procs")
+    for folder in trees.walk(group, limits=_LIMITS):
+        yield from folder.lines("cgroup.procs")
 
 
 def _mounts(pid: int) -> Iterator[tuple[str, str]]:
@@ -220,15 +218,14 @@ def _groups(pid: int) -> Iterator[tuple[str, str]]:
     """Every control group below the machine's, but the engine's containers'; of the engine's, what was set in it."""
     for group in cgroups.of_process(pid):
         what = group.parts[4] if len(group.parts) > 4 else ""
-        for folder, names, _ in os.walk(group):
-            inside = Path(folder).relative_to(group)
-            if inside.parts[:1] == (_ENGINE_GROUP,):
-                names.clear()
-                for name in _LIMITS:
+        for folder in trees.walk(group, limits=_LIMITS):
+            if folder.names == [_ENGINE_GROUP]:
+                folder.into.clear()
+                for name in _SETTABLE:
                     # It is made with the first container, so it is compared with a new group and not with what was.
-                    yield from ((f"group {what} docker {name}", value) for value in _set(Path(folder), name))
-            elif inside.parts:
-                yield f"group {what} {inside}", ""
+                    yield from ((f"group {what} docker {name}", value) for value in _set(group / _ENGINE_GROUP, name))
+            elif folder.parent is not None:
+                yield f"group {what} {folder.path}", ""
 
 
 def _set(group: Path, name: str) -> list[str]:
