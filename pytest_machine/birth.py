@@ -24,6 +24,7 @@ from .model import Access, Address, Engine, Record, Seed, SeedFile, Spec, State,
 from .options import options
 from .owner import host_id
 from .plugins import Registry
+from .presence import is_forgotten
 from .provisioner import CONFIGURING, COPYING_HERE, COPYING_THERE, ENGINE_PORT, Wanted
 from .provisioners.daemon.plan import born_with
 from .store import Store, write
@@ -576,7 +577,7 @@ def undo(record: Record, driver: Driver, *, store: Store, because: BaseException
     """Take back what was made; when even that fails, the record stays, and `because` says so."""
     try:
         driver.destroy(record)
-        store.remove(record.name)
+        _forget(record, store)
     except Exception as error:  # noqa: BLE001  # a stranger's driver may raise anything; the record stays for others
         because.add_note(f"Besides, what was made of it could not be destroyed: {error}\nhint: pytest-machine prune")
 
@@ -586,11 +587,17 @@ def end(record: Record, driver: Driver, *, store: Store) -> None:
     try:
         with store.lock(record.name):
             driver.destroy(record)
-            store.remove(record.name)
+            _forget(record, store)
     except Exception as error:  # a stranger's driver may raise anything
         raise CleanupFailed(
             f"The machine '{record.name}' could not be destroyed.", [error], hint="pytest-machine prune"
         ) from error
+
+
+def _forget(record: Record, store: Store) -> None:
+    """Remove the machine's record, unless the name belongs to another machine by now."""
+    if not (is_forgotten(record) and record.directory.is_dir()):
+        store.remove(record.name)
 
 
 def _left(deadline: float) -> float:

@@ -8,17 +8,18 @@ boot or from being frozen is healed of all and then told what is in force now.
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from . import engine
+from . import engine, presence
 from .disturbance import Disturbance
 from .driver import SupportsDisk
-from .errors import BadSpec, CleanupFailed, ConnectFailed, MachineError, UnknownMachine, Unsupported
+from .errors import BadSpec, CleanupFailed, ConnectFailed, MachineError, UnknownMachine, Unsupported, WaitTimeout
 from .fault import Fault, Field, Host, OfMachines, SupportsRenewal, is_fault
 from .faults.network import KEY, NetworkFault, enforce
 from .faults.network.script import Effect
@@ -55,6 +56,14 @@ done
 
 # Seconds that Docker gets to answer again once nothing keeps it from it.
 _BACK = 60.0
+# Seconds in which what undoes faults has run in a machine: of the first try, and of another one by a new connection.
+_UNDOING = (20.0, 40.0)
+# Seconds that a script gets in a machine that it is not mainly for.
+_OTHERS = 5.0
+# Seconds for which another thread may inject or heal.
+_TURN = 180.0
+
+_log = logging.getLogger(__name__)
 
 
 class Injection:
@@ -189,7 +198,7 @@ class Breaking:
             )
         injection = Injection(self, one)
         injection.scheduled = scheduled
-        with self._lock:
+        with self._turn(f"The fault {one!r} was not injected"):
             if not self._swept:
                 self._inherit()
                 self._swept = True
@@ -209,7 +218,7 @@ class Breaking:
 
     def heal_one(self, injection: Injection) -> None:
         """End one of them."""
-        with self._lock:
+        with self._turn(f"The fault {injection.fault!r} was not healed"):
             if injection not in self._injections:
                 return
             self._injections.remove(injection)
@@ -230,7 +239,7 @@ class Breaking:
         errors: list[Exception] = []
         for disturbance in self.disturbances:  # before the lock is held, for which its thread may be waiting
             errors += _tried(disturbance.stop)
-        with self._lock:
+        with self._turn("The faults of the lab were not healed"):
             for injection in self.injections[::-1]:
                 errors += _tried(self.heal_one, injection)
             errors += _tried(self._sweep if self._swept else self._inherit)
@@ -242,9 +251,13 @@ class Breaking:
         field = _Field(self, None)
 
         def clear(host: _Host) -> None:
-            with contextlib.suppress(ConnectFailed):  # who cannot be entered cannot have been broken from within
+            try:
                 # What its links do is put in force below, in place of whatever was, and is not taken away before.
                 host.clear(keep=self._kept(host.name))
+            except ConnectFailed:
+                pass  # who cannot be entered cannot have been broken from within
+            except (MachineError, OSError) as error:
+                _log.warning("What an earlier owner did to the machine '%s' was not undone: %s", host.name, error)
 
         hosts = field.hosts.values()
         field.each([host for host in hosts if host.disk and host.state is not State.ABSENT], lambda host: host.mend())
@@ -274,16 +287,19 @@ class Breaking:
         there = [machine.name for machine in self._lab.machines]
         return [self._links] if self._links is not None and self._links.ends(there) else []
 
-    def establish(self) -> None:
-        """Put in force what links do; again: nothing happens. Raises `Unsupported` where a kernel cannot."""
-        with self._lock:
-            for fault in self.standing:
-                fault.inject(_Field(self, None))
+    def establish(self, mine: Collection[str] | None = None) -> None:
+        """Put in force what links do. Idempotent. Raises `Unsupported` where a kernel cannot.
 
-    def readdress(self) -> None:
-        """Put what is in force in force again, because machines have other addresses than before."""
-        with self._lock:
-            field = _Field(self, None)
+        With `mine`, names of machines, an error of any other machine is logged and not raised.
+        """
+        with self._turn("What the links of the lab do was not put in force"):
+            for fault in self.standing:
+                fault.inject(_Field(self, None, mine=mine))
+
+    def readdress(self, mine: Collection[str] | None = None) -> None:
+        """Put what is in force in force again, because machines have other addresses; `mine` as in `establish`."""
+        with self._turn("The faults of the lab did not follow the machines' addresses"):
+            field = _Field(self, None, mine=mine)
             if any(isinstance(fault, NetworkFault) for fault in field.active):
                 enforce(field, list(field.hosts.values()))
 
@@ -308,11 +324,30 @@ class Breaking:
                 self._renew(machine)
 
     def _alone(self) -> contextlib.AbstractContextManager[object]:
-        return contextlib.nullcontext() if getattr(self.helping, "now", False) else self._lock
+        helping = getattr(self.helping, "now", False)
+        return (
+            contextlib.nullcontext() if helping else self._turn("The faults of a machine that has booted did not come")
+        )
+
+    @contextlib.contextmanager
+    def _turn(self, otherwise: str) -> Iterator[None]:
+        """Hold the faults of the lab; raise `WaitTimeout`, which says `otherwise`, when another thread keeps them."""
+        if not self._lock.acquire(timeout=_TURN):
+            raise WaitTimeout(
+                f"{otherwise} within {_TURN:g} s.",
+                facts={"last seen": "another thread still injects or heals faults of this lab"},
+                hint="lab.faults says what is in force; lab.destroy() ends it all",
+            )
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _equip(self, machine: Machine) -> None:
-        field = _Field(self, None, standing=True)
-        host = field.hosts[machine.name]
+        field = _Field(self, None, standing=True, mine={machine.name})
+        host = field.hosts.get(machine.name)
+        if host is None:
+            return  # it has just gone
         host.settle("*")
         if self._kept(machine.name) and self._links is not None:
             # Here alone: the others have theirs, and may have more, which this would lift.
@@ -320,10 +355,10 @@ class Breaking:
 
     def _renew(self, machine: Machine) -> None:
         for injection in self.injections:
-            field = _Field(self, injection)
-            host = field.hosts[machine.name]
+            field = _Field(self, injection, mine={machine.name})
+            host = field.hosts.get(machine.name)
             # One that a fault has frozen again answers nothing: this goes on when it is resumed.
-            if isinstance(injection.fault, SupportsRenewal) and host.state is State.RUNNING:
+            if isinstance(injection.fault, SupportsRenewal) and host is not None and host.state is State.RUNNING:
                 injection.fault.renew(field, host)
 
     def disturb(self, seed: int | None, faults: Sequence[Choice], *, every: float, stacked: int) -> Disturbance:
@@ -377,16 +412,24 @@ def _tried(do: Callable[..., object], *args: object) -> list[Exception]:
 class _Field:
     """What one injection sees of its lab: `pytest_machine.fault.Field`."""
 
-    def __init__(self, breaking: Breaking, injection: Injection | None, *, standing: bool = False) -> None:
+    def __init__(
+        self,
+        breaking: Breaking,
+        injection: Injection | None,
+        *,
+        standing: bool = False,
+        mine: Collection[str] | None = None,
+    ) -> None:
         self._breaking = breaking
+        self._mine = mine  # names of the machines whose errors count; None: all
         self._standing = standing  # as if nothing were injected
         self.token = injection.token if injection else ""
         self.touched = injection.touched if injection else set()
         self._said = injection.said if injection else []
-        self.hosts: Mapping[str, _Host] = {
-            machine.name: _Host(machine, self, breaking) for machine in breaking.lab.machines
-        }
-        self._seen: dict[Id, Seen] = {}
+        # A machine that is gone is none of the field's: nothing can be done to it, and nothing is left of it to heal.
+        there = breaking.lab.status()
+        self.hosts: Mapping[str, _Host] = {machine.name: _Host(machine, self, breaking) for machine in there}
+        self._seen: dict[Id, Seen] = {machine.id: seen for machine, seen in there.items()}
 
     @property
     def active(self) -> Sequence[Fault]:
@@ -410,29 +453,37 @@ class _Field:
     def having(self, need: str) -> list[str]:
         return self._breaking.lab.registry.having(need)
 
+    def is_aside(self, name: str) -> bool:
+        """Whether a machine is one that this is not mainly for: it gets a few seconds, and its errors are logged."""
+        return self._mine is not None and name not in self._mine
+
     def each(self, hosts: Sequence[H], work: Callable[[H], T]) -> list[T]:
-        if len(hosts) < 2:
+        if len(hosts) == 1 and not self.is_aside(hosts[0].name):
             return [work(host) for host in hosts]
 
         def help_(host: H) -> T:
             self._breaking.helping.now = True
             return work(host)
 
-        with ThreadPoolExecutor(len(hosts), thread_name_prefix="fault") as pool:
-            found = [pool.submit(help_, host) for host in hosts]
-        errors = [error for each in found if (error := each.exception()) is not None]
+        with ThreadPoolExecutor(max(1, len(hosts)), thread_name_prefix="fault") as pool:
+            found = [(host, pool.submit(help_, host)) for host in hosts]
+        errors: list[BaseException] = []
+        for host, each in found:
+            error = each.exception()
+            if error is not None and self.is_aside(host.name) and isinstance(error, (MachineError, OSError)):
+                _log.warning("The machine '%s' was passed over by the faults of its lab: %s", host.name, error)
+            elif error is not None:
+                errors.append(error)
         for other in errors[1:]:
             errors[0].add_note(f"Another machine failed too: {other}")
         if errors:
             raise errors[0]
-        return [each.result() for each in found]
+        return [each.result() for _, each in found if each.exception() is None]
 
     def look(self, machine: Machine) -> Seen:
         """Return what its driver sees of a machine: all of a driver's are asked for at once, and once."""
         if machine.id not in self._seen:
-            alike = [m for m in self._breaking.lab.machines if m.driver == machine.driver]
-            records = [each.record for each in alike] or [machine.record]
-            self._seen |= machine.driver.look(records)
+            self._seen |= presence.look([(machine.driver, machine.record)])
         return self._seen[machine.id]
 
     def forget(self, machine: Machine) -> None:
@@ -492,7 +543,8 @@ class _Host:
                 hint="create --driver generic takes it over, by SSH",
             )
         root = () if self._machine.address.user == "root" else ("sudo", "-n")
-        return self._machine.run(*root, "sh", "-c", _PATH + script, check=check, timeout=timeout)
+        limit = min(timeout, _OTHERS) if self._field.is_aside(self.name) else timeout
+        return self._machine.run(*root, "sh", "-c", _PATH + script, check=check, timeout=limit)
 
     def upset(self, script: str, *, undo: str, key: str = "") -> Result:
         self._field.touched.add(self.name)
@@ -505,7 +557,21 @@ class _Host:
 
     def clear(self, pattern: str = "*", *, keep: str = "") -> None:
         """Undo what lies in the machine, whoever left it, but for what is called `keep`."""
-        self.shell(_SETTLE.format(undos=_UNDOS, pattern=pattern, keep=keep), timeout=60)
+        script = _SETTLE.format(undos=_UNDOS, pattern=pattern, keep=keep)
+        first, second = _UNDOING
+        try:
+            self.shell(script, timeout=first)
+        except (WaitTimeout, ConnectFailed):
+            # What went through a fault's network may have stalled for good; a new connection starts afresh.
+            self._machine.connection.close()
+            try:
+                self.shell(script, timeout=second)
+            except WaitTimeout as error:
+                raise WaitTimeout(
+                    f"The faults in the machine '{self.name}' were not undone within {first + second:g} s.",
+                    facts=error.facts,
+                    hint="machine.restart(): no fault in a machine outlives a boot",
+                ) from error
 
     def engine_answers(self) -> None:
         machine = self._machine

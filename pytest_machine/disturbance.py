@@ -7,11 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Self
 
-from .errors import CleanupFailed, MachineError, Unsupported
+from .errors import CleanupFailed, MachineError, NotRunning, UnknownMachine, Unsupported, WaitTimeout
 from .schedule import Step
 
 if TYPE_CHECKING:
     from .breaking import Breaking, Injection
+
+
+# Seconds in which the step that is being taken, and the healing of what is in force, have ended.
+_ENDING = 180.0
 
 
 class Disturbance:
@@ -51,7 +55,13 @@ class Disturbance:
         """End it, and heal what it injected; again: nothing happens. Raises what it met on its way."""
         self._over.set()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join(_ENDING)
+            if self._thread.is_alive():
+                raise WaitTimeout(
+                    f"The schedule of faults (seed {self.seed}) did not end within {_ENDING:g} s.",
+                    facts={"last seen": str(self.done[-1]) if self.done else "no step taken"},
+                    hint="lab.destroy() ends it all",
+                )
         error, self._error = self._error, None
         if error is not None:
             raise error
@@ -89,7 +99,7 @@ class Disturbance:
     def _begin(self, step: Step, going: list[tuple[float, Injection]]) -> None:
         try:
             injection = self._breaking.inject(step.fault, scheduled=True)
-        except Unsupported as error:
+        except (Unsupported, UnknownMachine, NotRunning) as error:  # a test may destroy or stop what was drawn
             if not any(type(each.fault) is type(step.fault) for each in self.refused):
                 self._tell(f"left out: {step.fault!r}: {error.message}")
             self.refused.append(step)

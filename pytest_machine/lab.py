@@ -11,23 +11,24 @@ import contextlib
 import functools
 import itertools
 import json
+import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from . import birth, plan
+from . import birth, plan, presence
 from .breaking import Breaking, Injection
 from .capture import LIMIT, Captures
 from .disturbance import Disturbance
 from .driver import Driver, SupportsDisk, SupportsNetworks
 from .errand import Errand
-from .errors import BadSpec, CleanupFailed, CommandFailed, UnknownMachine
+from .errors import BadSpec, CleanupFailed, CommandFailed, MachineError, UnknownMachine, WaitTimeout
 from .fault import Fault
 from .machine import Link, Machine
-from .model import Id, Network, Record, Spec, State, names, new_id
+from .model import Id, Network, Record, Seen, Spec, State, names, new_id
 from .owner import host_id
 from .plan import Net, Topology
 from .plugins import Registry
@@ -46,8 +47,15 @@ T = TypeVar("T")
 _AT_ONCE = 32
 # In a machine's directory: the script that it was told its routes by.
 _TOLD = "ways"
-# Seconds in which a machine has changed its routes.
+# Seconds in which a machine has changed its routes, and those that another one's birth waits for it.
 _TELLING = 60.0
+_OTHERS = 5.0
+# Seconds for which another thread may tell machines of each other.
+_TURN = 120.0
+# Seconds that whoever works on a machine that is gone gets to let go of it.
+_LETTING_GO = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 class Lab:
@@ -78,6 +86,8 @@ class Lab:
         self._networks: dict[str, Network] = {}
         self._connectors: dict[type, SupportsNetworks] = {}
         self._known: dict[str, birth.Names] = {}
+        self._ended: set[str] = set()  # names of machines that were destroyed
+        self._places: dict[str, Placed] = {}  # what was seen last, for those whose driver cannot be asked
         self._topology: Topology | None = None
         self._lock = threading.RLock()
         self._telling = threading.RLock()
@@ -109,8 +119,7 @@ class Lab:
         if machines:
             lab._id = Id(machines[0].record.lab)
         lab._recall()
-        for machine in machines:
-            machine.equip, machine.booted = lab._equip, lab._booted
+        lab._hold(machines)
         for driver in {
             type(driver): driver for driver in (*drivers, *(machine.driver for machine in machines))
         }.values():
@@ -139,29 +148,73 @@ class Lab:
         return iter(self.machines)
 
     def __len__(self) -> int:
-        return len(self._machines)
+        return len(self.machines)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._machines
+        return name in self._there
 
     def __getitem__(self, which: str | int) -> Machine:
         if isinstance(which, int):
             return self.machines[which]
-        if which not in self._machines:
-            raise UnknownMachine(
-                f"There is no machine '{which}' in this lab.",
-                facts={"machines": names(self._machines)},
-                hint=f"@pytest.mark.machine('{which}')",
-            )
-        return self._machines[which]
+        there = self._there
+        if which in there:
+            return there[which]
+        destroyed = which in self._machines or which in self._ended
+        raise UnknownMachine(
+            f"There is no machine '{which}' in this lab" + (": it was destroyed." if destroyed else "."),
+            facts={"machines": names(there)},
+            hint=f"machine_factory('{which}')" if destroyed else f"@pytest.mark.machine('{which}')",
+        )
 
     def __repr__(self) -> str:
-        return f"<Lab {names(self._machines)}>"
+        return f"<Lab {names(self._there)}>"
 
     @property
     def machines(self) -> list[Machine]:
-        """The machines, in the order in which they were asked for."""
-        return list(self._machines.values())
+        """The machines, in the order in which they were asked for, without those that were destroyed."""
+        return list(self._there.values())
+
+    @property
+    def _there(self) -> dict[str, Machine]:
+        return {name: machine for name, machine in list(self._machines.items()) if not machine.gone}
+
+    def status(self) -> dict[Machine, Seen]:
+        """Ask each driver once what its machines do; drop those that are gone, so that their names are free again.
+
+        A machine whose driver cannot be asked is `State.ERROR`, with the reason.
+        """
+        for machine in [each for each in list(self._machines.values()) if each.gone]:
+            self._drop_gone(machine)
+        there = self.machines
+        seen = presence.look((machine.driver, machine.record) for machine in there)
+        for machine in there:
+            if seen[machine.id].state is State.ABSENT:
+                self._clear_away(machine)
+        return {machine: seen[machine.id] for machine in there if seen[machine.id].state is not State.ABSENT}
+
+    def _clear_away(self, machine: Machine) -> None:
+        """Free what a machine that is gone behind our back still holds here: its record, its address, its name."""
+        try:
+            with self._store.lock(machine.name, timeout=_LETTING_GO):
+                # Whoever makes it again has destroyed it for a moment, and holds it.
+                if machine.driver.look([machine.record])[machine.id].state is State.ABSENT:
+                    birth.end(machine.record, machine.driver, store=self._store)
+                    self._drop_gone(machine)
+        except (MachineError, OSError, LookupError) as error:
+            _log.warning("What the machine '%s' left behind could not be cleared away: %s", machine.name, error)
+
+    def _drop_gone(self, machine: Machine) -> None:
+        with self._lock:
+            if self._machines.get(machine.name) is machine:
+                del self._machines[machine.name]
+                self._known.pop(machine.name, None)
+                self._ended.add(machine.name)
+        machine.forget()
+
+    def _hold(self, machines: Iterable[Machine]) -> None:
+        for machine in machines:
+            machine.equip, machine.booted = self._equip, self._booted
+            machine.resumed, machine.ended = self._resumed, self._destroyed
 
     @property
     def networks(self) -> Mapping[str, Network]:
@@ -179,7 +232,9 @@ class Lab:
         Either all are ready when this returns, or none is left and this raises the error of the first that failed.
         """
         wanted = [spec.name for spec in specs if spec.name]
-        twice = sorted({name for name in wanted if wanted.count(name) > 1 or name in self._machines})
+        seen = self.status()
+        taken = {machine.name for machine in seen}
+        twice = sorted({name for name in wanted if wanted.count(name) > 1 or name in taken})
         if twice:
             raise BadSpec(f"A lab cannot have two machines called {names(twice)}.", hint="give each a name of its own")
         self._declare(specs)
@@ -197,17 +252,18 @@ class Lab:
             for each in unborn:
                 birth.undo(each.record, each.driver, store=self._store, because=error)
             raise
-        made = self._bear(specs, unborn, begun)
+        made = self._bear(specs, unborn, begun, seen)
         with self._lock:
             self._machines |= {machine.name: machine for machine in made}
             # Known before there is anything to remove, and for longer than there are machines.
             self._connectors |= {type(m.driver): m.driver for m in made if isinstance(m.driver, SupportsNetworks)}
-            for machine in made:
-                machine.equip, machine.booted = self._equip, self._booted
+            self._ended -= {machine.name for machine in made}
+            self._hold(made)
         try:
             self._connect({machine: spec.networks for machine, spec in zip(made, specs, strict=True)})
-            self._tell()
-            self._breaking.establish()
+            mine = {machine.name for machine in made}
+            self._tell(mine)
+            self._breaking.establish(mine)
             for machine in made:
                 if isinstance(machine.driver, SupportsDisk) and machine.record.options.get("disk"):
                     machine.run("sync", "-f", "/")  # what a crash must not take: it was there before the test
@@ -245,15 +301,15 @@ class Lab:
             self._topology = Topology.from_json(json.loads(self._note.read_text("utf-8")))
             self._breaking.link(self._topology)
 
-    def _bear(self, specs: Sequence[Spec], unborn: Sequence[birth.Unborn], begun: float) -> list[Machine]:
+    def _bear(
+        self, specs: Sequence[Spec], unborn: Sequence[birth.Unborn], begun: float, seen: Mapping[Machine, Seen]
+    ) -> list[Machine]:
         talking = {
             each.record.name: each.record.address.among
             for each, spec in zip(unborn, specs, strict=True)
             if each.record.address is not None and not spec.networks
         }
-        older = {
-            m.name: m.address.among for m in self.machines if m.record.address is not None and not self._on_networks(m)
-        }
+        older = {m.name: m.address.among for m, at in seen.items() if m.record.address is not None and not at.networks}
         everyone = tuple({**older, **talking}.items())
 
         turn = threading.Semaphore(_AT_ONCE)
@@ -331,11 +387,11 @@ class Lab:
             raise errors[0]
 
     def mend(self) -> None:
-        """Put every machine on the networks that it was asked for with, and tell it the others' names.
+        """Put every machine that runs on the networks that it was asked for with, and tell it the others' names.
 
-        What is so already stays as it is: this ends what a process that was killed has begun.
+        Idempotent: this ends what a killed process has begun. A machine that does not run is told when it has booted.
         """
-        self._rejoin(self.machines)
+        self._rejoin([machine for machine, seen in self.status().items() if seen.state is State.RUNNING])
         self._tell()
 
     def _rejoin(self, machines: Sequence[Machine]) -> None:
@@ -360,7 +416,7 @@ class Lab:
         if self._networks:
             before = {machine: set(machine.networks) for machine in going}
             self._rejoin(going)
-            told = self._tell()
+            told = self._tell({machine.name for machine in going})
             for machine in going:
                 if machine.name in told or set(machine.networks) != before[machine]:
                     machine.note()
@@ -382,8 +438,8 @@ class Lab:
         link = one.connect(self.network(name))
         if isinstance(one.driver, SupportsNetworks):
             self._connectors[type(one.driver)] = one.driver
-        self._tell()
-        self._breaking.readdress()
+        self._tell({one.name})
+        self._breaking.readdress({one.name})
         return link
 
     def detach(self, machine: str | Machine, network: str | Network) -> None:
@@ -393,9 +449,10 @@ class Lab:
         """
         name = network if isinstance(network, str) else network.name
         self._know_network(name)
-        self._one(machine).disconnect(self._networks[name])
-        self._tell()
-        self._breaking.readdress()
+        one = self._one(machine)
+        one.disconnect(self._networks[name])
+        self._tell({one.name})
+        self._breaking.readdress({one.name})
 
     def network(self, name: str) -> Network:
         """Return the lab's network of that name, noted now if it is new, with what is declared of it."""
@@ -427,43 +484,38 @@ class Lab:
                 hint=f"@pytest.mark.machine('web', networks=['{name}'])",
             )
 
-    def _on_networks(self, machine: Machine) -> Mapping[str, str]:
-        return {name: link.ip for name, link in machine.networks.items()} if self._networks else {}
-
-    def _placed(self) -> tuple[dict[str, Placed], set[str]]:
-        """Return where each machine is, and which of them run; each driver is asked once."""
+    def _placed(self, seen: Mapping[Machine, Seen]) -> dict[str, Placed]:
+        """Return where each machine is, by what its driver sees now, or saw last if it cannot be asked."""
         placed: dict[str, Placed] = {}
-        running: set[str] = set()
-        machines = self.machines
-        if not self._networks:
-            alone = {m.name: Placed(among=m.address.among) for m in machines if m.record.address is not None}
-            return alone, set(alone)
-        # Drivers with equal options are one; they need not be hashable.
-        kinds: list[Driver] = []
-        for machine in machines:
-            if machine.driver not in kinds:
-                kinds.append(machine.driver)
-        for driver in kinds:
-            theirs = [machine for machine in machines if machine.driver == driver]
-            for id_, seen in driver.look([machine.record for machine in theirs]).items():
-                machine = next(each for each in theirs if each.id == id_)
-                by_lab = bool(machine.record.networks) or machine.record.address is None
-                placed[machine.name] = Placed(
-                    links=machine.links_of(seen),
-                    among="" if by_lab else machine.address.among,
-                    router=machine.record.router,
-                )
-                if seen.state is State.RUNNING:
-                    running.add(machine.name)
-        return {machine.name: placed[machine.name] for machine in machines}, running
+        for machine, at in seen.items():
+            by_lab = bool(machine.record.networks) or machine.record.address is None
+            if at.state is State.ERROR and machine.name in self._places:
+                placed[machine.name] = self._places[machine.name]
+                continue
+            placed[machine.name] = Placed(
+                links=machine.links_of(at) if self._networks else {},
+                among="" if by_lab else machine.address.among,
+                router=machine.record.router,
+            )
+        self._places = placed
+        return placed
 
-    def _tell(self, again: str = "") -> set[str]:
-        """Tell each machine that runs whom it knows by name and by whom it reaches others; return who was told.
+    def _tell(self, mine: Collection[str] = (), *, again: str = "") -> set[str]:
+        """Tell each machine that runs and has SSH whom it knows by name and by whom it reaches others.
 
-        Who knows it already is not told, but for one that has forgotten it `again`, because it has booted.
+        Return the names of those that were told: all that do not know it yet, and the one that has booted and forgotten
+        it (`again`). An error of a machine that this is for, one of `mine`, is raised. The others are bookkeeping: each
+        gets a few seconds, its error is logged, and it is told the next time.
         """
-        with self._telling:
-            placed, running = self._placed()
+        if not self._telling.acquire(timeout=_TURN):
+            raise WaitTimeout(
+                f"The machines of the lab were not told of each other within {_TURN:g} s.",
+                facts={"last seen": "another thread still tells them"},
+                hint="lab.mend()",
+            )
+        try:
+            seen = self.status()
+            placed = self._placed(seen)
             ways = Ways(placed, self._subnets(placed))
             told: set[str] = set()
 
@@ -474,15 +526,28 @@ class Lab:
                 new = _by_name(known) != _by_name(self._known.get(machine.name, ())) or machine.name == again
                 if not new and script == before:
                     return
-                content = birth.write_hosts(machine.record, known).decode() if new else None
+                content = birth.hosts(machine.record, known) if new else None
                 root = () if machine.address.user == "root" else ("sudo", "-n")
-                machine.run(*root, "sh", "-c", telling(content, script, before), timeout=_TELLING)
+                limit = _TELLING if machine.name in mine else _OTHERS
+                machine.run(*root, "sh", "-c", telling(content, script, before), timeout=limit)
+                if new:
+                    birth.write_hosts(machine.record, known)
                 self._known[machine.name] = known
                 write(note, script.encode(), durable=False)
                 told.add(machine.name)
 
-            self._each(tell, [machine for machine in self.machines if machine.name in running])
+            def try_to_tell(machine: Machine) -> None:
+                try:
+                    tell(machine)
+                except (MachineError, OSError) as error:
+                    if machine.name in mine:
+                        raise
+                    _log.warning("The machine '%s' was not told of the others: %s", machine.name, error)
+
+            self._each(try_to_tell, [machine for machine, at in seen.items() if _listens(machine, at)])
             return told
+        finally:
+            self._telling.release()
 
     def _subnets(self, placed: Mapping[str, Placed]) -> Mapping[str, Network]:
         """Return the networks with the subnets that their driver has chosen, where routes lead to them."""
@@ -495,10 +560,24 @@ class Lab:
 
     def _equip(self, machine: Machine) -> None:
         """Give a machine that has booted what it has of its lab at all times."""
-        if machine.name in self._machines:
-            if self._networks:
-                self._tell(again=machine.name)
+        if self._machines.get(machine.name) is machine:
+            # Names outlive a boot; what it missed while it was away it is told now, too.
+            self._tell({machine.name}, again=machine.name if self._networks else "")
             self._breaking.equip(machine)
+
+    def _resumed(self, machine: Machine) -> None:
+        """Tell a machine that was frozen what it missed."""
+        if self._machines.get(machine.name) is machine:
+            self._tell()
+
+    def _destroyed(self, machine: Machine) -> None:
+        """Drop a machine that was destroyed, and let the others know it no more."""
+        if self._machines.get(machine.name) is machine:
+            self._drop_gone(machine)
+            try:
+                self._tell()
+            except (MachineError, OSError) as error:
+                _log.warning("The others were not told that the machine '%s' is gone: %s", machine.name, error)
 
     def _booted(self, machine: Machine) -> None:
         """Put in force at a machine that has booted what is in force."""
@@ -521,9 +600,13 @@ class Lab:
         from .swarm import Swarm
 
         leading = [self._one(each).name for each in managers]
-        following = [self._one(each).name for each in workers] if workers is not None else list(self._machines)
-        if not leading and workers is None and (there := Swarm.found(self.machines)) is not None:
-            return there.form(timeout=timeout)
+        running = [machine for machine, seen in self.status().items() if seen.state is State.RUNNING]
+        following = [self._one(each).name for each in (running if workers is None else workers)]
+        if not leading and workers is None and (there := Swarm.found(running)) is not None:
+            if len(running) == len(self):
+                return there.form(timeout=timeout)
+            there.wait_ready(timeout=timeout)  # a member that is away for a while is no reason to leave
+            return there
         said = dict.fromkeys(following, "" if workers is None else "worker") | dict.fromkeys(leading, "manager")
         roles = assign(said)
         return Swarm([self[name] for name in roles.managers], [self[name] for name in roles.workers]).form(
@@ -613,6 +696,8 @@ class Lab:
         a, b = self._one(here), self._one(there)
         if network is not None:
             self._know_network(network)
+        if a.state is not State.RUNNING or b.state in (State.STOPPED, State.ABSENT):
+            return False
         return reachable(a, b, port=port, network=network, ipv6=ipv6, timeout=timeout)
 
     def capture(
@@ -625,10 +710,13 @@ class Lab:
     ) -> Captures:
         """Capture packets of all machines for as long as a block lasts: ``with lab.capture(tmp_path): ...``.
 
-        Of those that sit on `network`, or of all on the first network of each. A file for each machine,
-        ``NAME.pcap``; see `Machine.capture`, which says what is raised, too. Then nothing is captured.
+        Of those that run and sit on `network`, or of all that run, on the first network of each. Writes a file for each
+        machine, ``NAME.pcap``. Raises what `Machine.capture` raises; then nothing is captured.
         """
-        chosen = [machine for machine in self.machines if network is None or network in machine.networks]
+        seen = self.status()
+        on = [machine for machine, at in seen.items() if network is None or network in at.networks]
+        # Among machines that have SSH, one without can say nothing; where none has it, it says why.
+        chosen = [machine for machine in on if _listens(machine, seen[machine])] or on
         if network is not None and not chosen:
             raise BadSpec(
                 f"No machine of this lab is on a network '{network}'.",
@@ -673,12 +761,12 @@ class Lab:
         return self[machine] if isinstance(machine, str) else machine
 
     def destroy(self, *, kill: bool = False) -> None:
-        """Destroy every machine, in parallel, then the networks; again: nothing happens.
+        """Destroy every machine, in parallel, then the networks. Idempotent.
 
         Everything is tried; what could not be destroyed is in one `CleanupFailed`.
         """
         with self._lock:
-            going, self._machines = self.machines, {}
+            going, self._machines = list(self._machines.values()), {}
         errors = self._end(going, kill=kill) + self._remove_networks()
         if errors:
             raise CleanupFailed("Not everything of the lab could be destroyed.", errors, hint="pytest-machine prune")
@@ -715,7 +803,7 @@ class Lab:
             for machine in machines:
                 self._machines.pop(machine.name, None)
         errors = self._end(machines, kill=True)
-        if not self._machines:
+        if not self.machines:
             errors += self._remove_networks()
         for error in errors:
             because.add_note(f"Besides: {error}")
@@ -732,16 +820,19 @@ class Lab:
             machine.close()
 
     def remove(self, machine: Machine, *, kill: bool = False) -> None:
-        """Destroy one of the machines; the others go on."""
-        with self._lock:
-            self._machines.pop(machine.name, None)
+        """Destroy one of the machines; the others go on, and know it no more."""
         machine.destroy(kill=kill)
 
     @contextlib.contextmanager
     def environment(self) -> Iterator[None]:
         """Set the first machine's variables for a while; a lab without machines sets none."""
-        with self.machines[0].environment() if self._machines else contextlib.nullcontext():
+        with self.machines[0].environment() if self.machines else contextlib.nullcontext():
             yield
+
+
+def _listens(machine: Machine, seen: Seen) -> bool:
+    """Return whether a machine can be told anything now: it runs, and there is SSH to it."""
+    return seen.state is State.RUNNING and machine.record.address is not None and machine.record.address.ssh_port != 0
 
 
 def _by_name(known: birth.Names) -> dict[str, list[str]]:

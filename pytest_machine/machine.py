@@ -22,6 +22,7 @@ from .driver import (
     Driver,
     SupportsAdoption,
     SupportsConsole,
+    SupportsFootprint,
     SupportsKill,
     SupportsNetworks,
     SupportsPause,
@@ -37,6 +38,7 @@ from .incoming import SECONDS, SIZE
 from .model import Address, Id, Network, Record, Result, Seen, Spec, State, names
 from .options import configure
 from .plugins import Registry, another
+from .presence import is_forgotten
 from .provisioner import COPYING_HERE, Tell
 from .service import HostPort
 from .ssh import SshConnection
@@ -112,6 +114,11 @@ class Machine:
         """Called whenever it has booted here and its Docker answers: its lab gives it routes and what its links do."""
         self.booted: Callable[[Machine], None] | None = None
         """Called after `equip`, and after it was noted where that is due: its lab puts faults in force again."""
+        self.resumed: Callable[[Machine], None] | None = None
+        """Called when it has been frozen and goes on: its lab tells it what it missed."""
+        self.ended: Callable[[Machine], None] | None = None
+        """Called when it is destroyed: its lab drops it."""
+        self._destroyed = False
 
     @classmethod
     def create(
@@ -163,6 +170,35 @@ class Machine:
         return self.record.id
 
     @property
+    def gone(self) -> bool:
+        """Whether it was destroyed, here or elsewhere, as far as this object and the store know. Asks no driver."""
+        return self._destroyed or is_forgotten(self.record)
+
+    def forget(self) -> None:
+        """Take it for destroyed from now on, because its driver no longer has it."""
+        self._destroyed = True
+        self._end_captures()
+        self._let_go()
+
+    def _must_exist(self) -> None:
+        """Raise `NotRunning` at once when it was destroyed; its address may be another machine's by now.
+
+        A driver whose machines live on this host answers within milliseconds, so it is asked each time.
+        """
+        if self.gone or (isinstance(self.driver, SupportsFootprint) and self._is_absent()):
+            raise NotRunning(
+                f"The machine '{self.name}' was destroyed.",
+                facts={"driver": self.record.driver, "id": self.id},
+                hint=f"make another one: machine_factory('{self.name}')",
+            )
+
+    def _is_absent(self) -> bool:
+        try:
+            return self.state is State.ABSENT
+        except (MachineError, OSError, LookupError):
+            return False  # its driver cannot tell now
+
+    @property
     def state(self) -> State:
         """What it is doing now, by its driver."""
         return self.driver.look([self.record])[self.id].state
@@ -202,6 +238,7 @@ class Machine:
         Where the environment names a bundle of authorities (``REQUESTS_CA_BUNDLE`` and its like) or a proxy, that would
         come between: then those variables are here too, with a bundle that has both and with its address excepted.
         """
+        self._must_exist()
         found = {
             "DOCKER_HOST": self.url,
             "DOCKER_TLS_VERIFY": "1",
@@ -249,6 +286,7 @@ class Machine:
 
         Raises `NotRunning` when it does not answer because the machine is stopped or paused.
         """
+        self._must_exist()
         with self._lock:
             if self._docker is None:
                 self._docker = self._client()
@@ -262,10 +300,12 @@ class Machine:
             return None
         if state in (State.RUNNING, State.PREPARING):
             return None
+        if state is State.ABSENT:
+            return NotRunning(f"The machine '{self.name}' was destroyed.", facts={"state": state})
         return _Off(
             f"The machine '{self.name}' does not run.",
             facts={"state": state},
-            hint={State.PAUSED: "machine.resume()", State.ABSENT: "docker-machine ls"}.get(state, "machine.start()"),
+            hint="machine.resume()" if state is State.PAUSED else "machine.start()",
         )
 
     @contextlib.contextmanager
@@ -275,12 +315,15 @@ class Machine:
             yield
         except ConnectFailed as error:
             if off := self._off():
+                if not isinstance(off, _Off):
+                    raise off from error
                 error.facts, error.hint = {**off.facts, **error.facts}, off.hint
             raise
 
     @property
     def connection(self) -> SshConnection:
         """Its SSH connection: one for all commands, made when the first needs it."""
+        self._must_exist()
         with self._lock:
             if self._connection is None:
                 if self.address.ssh_port == 0:
@@ -438,6 +481,7 @@ class Machine:
 
     def _reached(self, port: int, protocol: str = "tcp", *, at: str = "") -> HostPort:
         """Return where a port of the machine is reached from here; `at` is the one of its addresses that it is at."""
+        self._must_exist()
         if not self.address.inner and not service.is_loopback(at):
             return HostPort(at or self.ip, port)
         if protocol != "tcp":
@@ -562,6 +606,7 @@ class Machine:
         with self._held():
             driver.resume(self.record)
         self._hear_again()  # who was frozen for long was given up
+        self._tell(self.resumed)
 
     def snapshot(self, name: str) -> None:
         """Keep its disk as it is, under a name that `restore` takes; one of that name is replaced."""
@@ -681,6 +726,7 @@ class Machine:
         That is the client's certificate, when a third of its time is left, and the server's, over SSH, when it is over
         or the machine's address is another one now: its Docker is restarted for it, so not before it must be.
         """
+        self._must_exist()
         directory = self.record.directory
         renewed = False
         if not certs.lasts(directory / "cert.pem") and not self._foreign_engine():
@@ -723,8 +769,20 @@ class Machine:
             self._let_go()
 
     def changes(self) -> list[str]:
-        """Return what is not as it was noted on the host, outside of Docker; empty where the driver cannot tell."""
-        return list(self.driver.changes(self.record)) if isinstance(self.driver, SupportsReset) else []
+        """Return what is not as it was noted on the host, outside of Docker; empty where the driver cannot tell.
+
+        Raises `NotRunning` when it was destroyed, `Unsupported` when it was never noted: `note` says what unchanged is,
+        and is called for machines that tests share.
+        """
+        self._must_exist()
+        if not isinstance(self.driver, SupportsReset):
+            return []
+        if not (self.record.directory / _PRISTINE).exists():
+            raise Unsupported(
+                f"What changed on the machine '{self.name}' cannot be told: its state was never noted.",
+                hint="machine.note() at the beginning, or share it: @pytest.mark.machine(reuse='module')",
+            )
+        return list(self.driver.changes(self.record))
 
     def _is_clean(self) -> bool:
         """Whether nothing is left of what was done to it, once its engine is cleaned; in doubt it is not."""
@@ -736,11 +794,17 @@ class Machine:
             return False
         if self.driver.is_touched(self.record):
             return False
-        return cleaning.clean(self.address, certs=self.record.directory, pristine=pristine) and not self.changes()
+        if not cleaning.clean(self.address, certs=self.record.directory, pristine=pristine):
+            return False
+        try:
+            return not self.changes()
+        except MachineError:
+            return False  # what cannot be compared is laid again
 
     def connect(self, network: Network) -> Link:
         """Put it on a network of its lab; return its place there."""
         driver = self._can(SupportsNetworks)
+        self._must_exist()
         ip = driver.connect(self.record, network)
         ip6 = self.driver.look([self.record])[self.id].networks6.get(network.name, "") if network.subnet6 else ""
         link = Link(network.name, ip, ip6)
@@ -763,18 +827,23 @@ class Machine:
             capture.close()
 
     def destroy(self, *, kill: bool = False) -> None:
-        """Destroy it and all that belongs to it; again: nothing happens.
+        """Destroy it and all that belongs to it; its name is free again, and its lab drops it. Idempotent.
 
         Running containers get a second to end by themselves, unless it is to be a `kill` or the engine does not answer;
         those of a machine that was there before us go on. Raises `CleanupFailed` when it could not be destroyed; then
         its record stays.
         """
+        if self._destroyed:
+            return
         self._end_captures()
-        adopted = isinstance(self.driver, SupportsAdoption)
-        if not kill and not adopted and self.record.address is not None and self.record.ready is not None:
+        ours = self.record.ready is not None and not isinstance(self.driver, SupportsAdoption)
+        # One that does not run has no containers, and its address may be another machine's by now.
+        if not kill and ours and self.record.address is not None and not self.gone and self._off() is None:
             engine.quiesce(self.record.address, certs=self.record.directory, grace=_GRACE)
         self._let_go()
         birth.end(self.record, self.driver, store=self._store)
+        self._destroyed = True
+        self._tell(self.ended)
 
     def _let_go(self) -> None:
         with self._lock:
@@ -793,6 +862,7 @@ class Machine:
 
     @contextlib.contextmanager
     def _held(self) -> Iterator[None]:
+        self._must_exist()
         with self._store.lock(self.name):
             yield
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from . import presence
 from .drawing import CUT, IMPAIRED, Box, Bus, Line, Scene
 from .errors import MachineError
 from .fault import Fault, OfMachines
 from .faults.network import DnsFailure, NetworkFault
 from .faults.power import Kill, Pause, Restart
-from .model import Id, Network, Seen, State
+from .model import Network, Seen, State
 
 if TYPE_CHECKING:
     from .breaking import Injection
@@ -29,7 +30,7 @@ def scene(lab: Lab, faults: Iterable[Injection] | None = None, *, title: str = "
     injected = list(lab.faults if faults is None else faults)
     machines = lab.machines
     names = [machine.name for machine in machines]
-    seen = _look(machines)
+    seen = presence.look((machine.driver, machine.record) for machine in machines)
     effects = [effect for one in injected if isinstance(one.fault, NetworkFault) for effect in _effects(one, names)]
     lines = tuple(_line(each) for each in effects if each.sender and each.receiver)
     boxes = tuple(_box(machine, seen.get(machine.id), injected, effects) for machine in machines)
@@ -53,23 +54,12 @@ def _own(driver: str) -> str:
     return f"{driver}'s own"
 
 
-def _look(machines: Sequence[Machine]) -> Mapping[Id, Seen]:
-    """Ask each driver once."""
-    found: dict[Id, Seen] = {}
-    for machine in machines:
-        if machine.id not in found:
-            alike = [each.record for each in machines if each.driver == machine.driver]
-            with contextlib.suppress(MachineError, OSError):
-                found |= machine.driver.look(alike)
-    return found
-
-
 def _box(machine: Machine, seen: Seen | None, injected: Sequence[Injection], effects: Sequence[Effect]) -> Box:
     address = machine.record.address
     places: dict[str, tuple[str, ...]] = {name: (ip,) for name, ip in seen.networks.items()} if seen else {}
     if not machine.record.networks:
         places[_own(machine.record.driver)] = (address.among,) if address else ()
-    state = str(seen.state) if seen else "unknown"
+    state = str(seen.state) if seen and seen.state is not State.ERROR else "unknown"
     notes: list[str] = []
     for one in injected:
         if not _befalls(one, machine.name):

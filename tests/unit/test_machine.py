@@ -11,7 +11,7 @@ import pytest
 from pytest_machine import engine, errors
 from pytest_machine.certs import Authority
 from pytest_machine.drivers.runc import RuncDriver
-from pytest_machine.errors import ConnectFailed, NotRunning, UsageError
+from pytest_machine.errors import ConnectFailed, NotRunning, Unsupported, UsageError
 from pytest_machine.machine import Machine
 from pytest_machine.model import Address, Id, Record, Seen, State
 from pytest_machine.plugins import Registry
@@ -54,6 +54,7 @@ def unreachable(make_record: Callable[..., Record], monkeypatch: pytest.MonkeyPa
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     record = make_record(address=Address(ip="127.0.0.1", engine_port=port, ssh_port=port))
+    Store(record.store).add(record)
     machine = Machine(record, driver=Seeing(), store=Store(record.store), registry=Registry())
 
     def lost(*_: object, **__: object) -> None:
@@ -70,7 +71,6 @@ def unreachable(make_record: Callable[..., Record], monkeypatch: pytest.MonkeyPa
         (State.STOPPED, "machine.start()"),
         (State.SAVED, "machine.start()"),
         (State.PAUSED, "machine.resume()"),
-        (State.ABSENT, "docker-machine ls"),
     ],
 )
 def test_a_machine_that_does_not_run_is_said_not_to(
@@ -90,6 +90,75 @@ def test_a_machine_that_does_not_run_is_said_not_to(
             ask()
         assert lost.value.facts == {"state": state, "reason": "refused"}
         assert lost.value.hint == hint
+
+
+USES: dict[str, Callable[[Machine], object]] = {
+    "run": lambda machine: machine.run("true"),
+    "put": lambda machine: machine.put(b"", "/file"),
+    "get": lambda machine: machine.get("/file", "file"),
+    "capture": lambda machine: machine.capture("file.pcap"),
+    "docker": lambda machine: machine.docker,
+    "env": lambda machine: machine.env,
+    "environment": lambda machine: machine.environment().__enter__(),
+    "start": Machine.start,
+    "stop": Machine.stop,
+    "kill": Machine.kill,
+    "pause": Machine.pause,
+    "resume": Machine.resume,
+    "restart": Machine.restart,
+    "reset": Machine.reset,
+    "provision": Machine.provision,
+    "regenerate_certs": Machine.regenerate_certs,
+    "renew": Machine.renew,
+    "upgrade": Machine.upgrade,
+    "changes": Machine.changes,
+    "port": lambda machine: machine.port("web", 80),
+    "wait_for": lambda machine: machine.wait_for(port=80),
+    "compose": lambda machine: machine.compose("compose.yaml", project="x").run("ps"),
+}
+
+
+@pytest.mark.parametrize("way", ["removed from the store", "its name given to another", "lost by its driver"])
+@pytest.mark.parametrize("use", USES)
+def test_one_that_is_gone_says_so_at_once(
+    unreachable: Machine,
+    make_record: Callable[..., Record],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    use: str,
+    way: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("compose.yaml").write_text("services: {}\n")
+    store = Store(unreachable.record.store)
+    if way != "lost by its driver":
+        store.remove("web")
+    if way == "its name given to another":
+        store.add(make_record())
+    if way == "lost by its driver":
+        monkeypatch.setattr(Seeing, "now", State.ABSENT)
+    with pytest.raises(NotRunning, match="The machine 'web' was destroyed") as gone:
+        USES[use](unreachable)
+    assert not isinstance(gone.value, OSError), "nobody waits for it"
+    assert gone.value.facts["id"] == unreachable.id
+
+
+def test_destroying_the_old_one_spares_the_new_one_of_its_name(
+    unreachable: Machine, make_record: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(unreachable.record.store)
+    store.remove("web")
+    new = make_record()
+    store.add(new)
+    monkeypatch.setattr(Seeing, "destroy", lambda *_: None)
+    unreachable.destroy()
+    assert store.load("web").id == new.id
+
+
+def test_changes_of_one_that_was_never_noted_is_an_error(unreachable: Machine) -> None:
+    with pytest.raises(Unsupported, match="its state was never noted") as refused:
+        unreachable.changes()
+    assert "machine.note()" in refused.value.hint
 
 
 def test_of_one_that_runs_the_error_is_what_it_was(unreachable: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,7 +176,11 @@ class RuncDriver:
             before = read(place.noted)
             found = traces.differences(before, traces.take(place, self._running(record)))
         except (OSError, ValueError, LimitExceeded) as error:  # more files than are looked at, or a damaged note
-            return [f"what cannot be compared: {error.message if isinstance(error, LimitExceeded) else error}"]
+            raise DriverError(
+                f"What changed on the machine '{record.name}' cannot be told.",
+                facts={"reason": error.message if isinstance(error, LimitExceeded) else error},
+                hint="machine.note(), before what is to be seen",
+            ) from error
         if traces.lasting(dict.fromkeys(found, "")):
             place.unlike.touch()
         return found
