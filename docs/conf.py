@@ -6,7 +6,7 @@ import sys
 from importlib.metadata import version as installed
 from pathlib import Path
 
-from pytest_machine.drivers.runc import network
+from pytest_machine.drivers.runc import leases
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
@@ -25,7 +25,7 @@ extensions = [
 exclude_patterns = ["_build", "proof"]
 
 myst_enable_extensions = ["substitution"]
-myst_substitutions = {"uid_base": network.UID_BASE, "uid_count": network.UID_COUNT}
+myst_substitutions = {"uid_base": leases.UID_BASE, "uid_count": leases.UID_COUNT}
 myst_heading_anchors = 3
 
 # Docstrings write code in single backticks.

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Protocol, runtime_checkable
 
 from .model import Access, Address, DiskTrouble, Id, Incident, Isolation, Network, Record, Seed, Seen, Trouble
+from .stored import Damaged
 
 
 class Driver(Protocol):
@@ -61,6 +62,20 @@ class Driver(Protocol):
         """Return all that carries our tags on this provider, rebuilt from them, without any store.
 
         Half-made machines are among them. Other hosts' and users' machines too: the caller reads ``host`` and ``run``.
+        One whose tags are damaged is left out (`SupportsDamagedTags`).
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsDamagedTags(Protocol):
+    """Tags at the provider can be damaged: a file, a label that is cut off. No test can need it."""
+
+    def find_damaged(self) -> Iterable[Damaged]:
+        """Return every machine and network that carries our tags, and whose tags `find` cannot rebuild.
+
+        Each with the `Id` that its place at the provider has, by which `destroy` reaches it: that takes a record of
+        which only the id is known then. One without an id is reported with its place, and left to people.
         """
         ...
 

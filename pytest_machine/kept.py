@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from . import store
 from .model import Record
 from .owner import state_dir, stores
+from .support import files, parsing
+from .support.parsing import Malformed
+from .support.text import visible
 
 _NOTE = "kept.json"
 _KEY = "id_ed25519"
@@ -86,10 +89,14 @@ def everywhere() -> list[Kept]:
 
 def _read(record: Record) -> Kept | None:
     try:
-        note = json.loads((record.directory / _NOTE).read_text("utf-8"))
-        return Kept(record, str(note["because"]), float(note["since"]))
+        note = files.read_table(record.directory / _NOTE, "its note")
+        because = note.get("because", "")
+        if not isinstance(because, str):
+            raise Malformed("'because' is not a text")
+        since = parsing.time(note.get("since", record.created), "'since'")
+        return Kept(record, visible(because, lines=False), since)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError):
-        # Somebody wanted it to stay: when in doubt, it does.
-        return Kept(record, "its note cannot be read", record.created)
+    except files.UNREADABLE as error:
+        # The note was there on purpose: in doubt, the machine stays.
+        return Kept(record, f"its note is damaged ({files.reason(error)})", record.created)

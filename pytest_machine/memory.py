@@ -25,12 +25,15 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
+from . import stored
 from .store import RECORD, write
+from .support import files, parsing, trees
+from .support.locks import is_held, lock_file
 
 SHARE = 0.8
 """Of the memory that is available, how much machines may take when nobody set a cap; the rest is for the tests."""
@@ -48,6 +51,16 @@ class Taken:
     machines: int
     bytes: int
     cap: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Admission:
+    """Machines that were admitted together, and live."""
+
+    machines: Mapping[str, int]
+    """Name → bytes."""
+    store: Path
+    process: str
 
 
 class Ledger:
@@ -124,16 +137,16 @@ class Ledger:
         """Remove the notes of what is gone; when nothing lives, what was measured before it did goes too."""
         with self._lock():
             if not self._alive():
-                (self._directory / "available").unlink(missing_ok=True)
+                trees.remove(self._directory / "available")
             self._waiting()
             for path in (self._directory / "busy").glob("*.lock"):
-                _held(path)
+                is_held(path)
             # Who was killed while it was admitted. Admissions are written under our lock, so nobody is at it now.
             for path in self._directory.glob(".*.tmp"):
                 path.unlink(missing_ok=True)
             for path in self._directory.glob("[0-9a-f]*.lock"):
                 if not path.with_suffix(".json").exists():
-                    _held(path)
+                    is_held(path)
 
     @contextlib.contextmanager
     def _making(self, lock: FileLock) -> Iterator[None]:
@@ -153,7 +166,7 @@ class Ledger:
             alive = self._alive()
             taken = self._taken(alive)
             fits = taken.bytes + sum(wanted.values()) <= taken.cap
-            others = {str(each["process"]) for each in alive} - {self._name}
+            others = {each.process for each in alive} - {self._name}
             # Spares have no ticket, and nobody needs them enough to go above the cap.
             if not fits and (not ticket or any(map(self._works, others))):
                 return None
@@ -191,8 +204,8 @@ class Ledger:
             with self._lock():
                 _free(lock)
 
-    def _taken(self, alive: list[dict[str, object]]) -> Taken:
-        sizes = [size for each in alive for size in _sizes(each).values()]
+    def _taken(self, alive: list[_Admission]) -> Taken:
+        sizes = [size for each in alive for size in each.machines.values()]
         return Taken(len(sizes), sum(sizes), self._cap if self._cap is not None else self._usual(empty=not alive))
 
     def _usual(self, *, empty: bool) -> int:
@@ -200,37 +213,44 @@ class Ledger:
         path = self._directory / "available"
         if not empty:
             with contextlib.suppress(OSError, ValueError):
-                return int(int(path.read_text()) * SHARE)
+                return int(int(files.read_text(path, largest=100)) * SHARE)
         found = available()
-        write(path, str(found).encode(), durable=False)
+        with contextlib.suppress(OSError):
+            if path.is_dir():
+                trees.remove(path)
+            write(path, str(found).encode(), durable=False)
         return int(found * SHARE)
 
-    def _alive(self) -> list[dict[str, object]]:
+    def _alive(self) -> list[_Admission]:
         """Return the admissions of which something lives, with what lives of each; forget the others."""
         found = []
         for path in sorted(self._directory.glob("*.json")):
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                note = json.loads(path.read_text())
-                if not _held(path.with_suffix(".lock")):
-                    noted = Path(str(note["store"])) / "machines"
-                    sizes = note["machines"].items()
-                    note["machines"] = {name: size for name, size in sizes if (noted / name / RECORD).exists()}
-                if note["machines"]:
+            with contextlib.suppress(*files.UNREADABLE):
+                note = _admission(files.read_table(path, "the admission"))
+                if not is_held(path.with_suffix(".lock")):
+                    noted = Path(note.store) / "machines"
+                    sizes = note.machines.items()
+                    note = replace(
+                        note, machines={name: size for name, size in sizes if (noted / name / RECORD).exists()}
+                    )
+                if note.machines:
                     found.append(note)
                     continue
-            path.unlink(missing_ok=True)
+            # A damaged one counts for nothing: at worst more machines are made at once than there is memory for.
+            with contextlib.suppress(OSError):
+                trees.remove(path)
         return found
 
     def _waiting(self) -> list[str]:
-        return [path.name for path in sorted(self._directory.glob("*.wait")) if _held(path)]
+        return [path.name for path in sorted(self._directory.glob("*.wait")) if is_held(path)]
 
     def _works(self, process: str) -> bool:
-        return _held(self._directory / "busy" / f"{process}.lock")
+        return is_held(self._directory / "busy" / f"{process}.lock")
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
         # Whoever looks whether a lock is held takes it for a moment, so two must not look at once.
-        with FileLock(self._directory / ".lock", is_singleton=True).acquire(poll_interval=0.005):
+        with lock_file(self._directory / ".lock", singleton=True).acquire(poll_interval=0.005):
             yield
 
 
@@ -272,23 +292,16 @@ def _free(lock: FileLock) -> None:
     Path(lock.lock_file).unlink(missing_ok=True)
 
 
-def _held(path: Path) -> bool:
-    if not path.exists():
-        return False
-    lock = FileLock(path, thread_local=False)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return True
-    lock.release()
-    path.unlink(missing_ok=True)
-    return False
-
-
-def _sizes(note: Mapping[str, object]) -> Mapping[str, int]:
-    found = note["machines"]
-    assert isinstance(found, dict)
-    return found
+def _admission(data: Mapping[str, object]) -> _Admission:
+    sizes = parsing.table(data.get("machines"), "'machines'")
+    return _Admission(
+        {
+            stored.name(name, "a machine"): parsing.integer(size, "the memory of a machine", least=0, most=1 << 62)
+            for name, size in sizes.items()
+        },
+        parsing.path(data.get("store"), "'store'"),
+        stored.name(data.get("process"), "'process'"),
+    )
 
 
 def _line(wanted: Mapping[str, int], taken: Taken) -> str:

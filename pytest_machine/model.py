@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NewType, Self
+from typing import TYPE_CHECKING, NewType, Self
 
 from .errors import BadSpec
 
@@ -164,6 +164,17 @@ class Address:
                     hint="an address such as 192.0.2.1 or host.example, a user such as root",
                 )
 
+    @classmethod
+    def from_json(cls, data: object) -> Self:
+        """Rebuild an address; raises `Malformed` (a `ValueError`) for everything that is not one."""
+        from . import stored
+        from .support.parsing import Malformed
+
+        try:
+            return cls(**stored.address(data))  # type: ignore[arg-type]  # parsed
+        except BadSpec as error:
+            raise Malformed(error.message) from None
+
     @property
     def among(self) -> str:
         """The IP at which other machines reach it."""
@@ -238,7 +249,9 @@ class Record:
 
     def to_json(self) -> dict[str, object]:
         """Return this as values that `json` can write; `from_json` reads them back."""
-        found: dict[str, object] = {f.name: getattr(self, f.name) for f in fields(self)}
+        from .stored import VERSION
+
+        found: dict[str, object] = {"version": VERSION, **{f.name: getattr(self, f.name) for f in fields(self)}}
         found["store"] = str(self.store)
         found["networks"] = list(self.networks)
         found["tls_sans"] = list(self.tls_sans)
@@ -250,51 +263,17 @@ class Record:
         return found
 
     @classmethod
-    def from_json(cls, data: Mapping[str, object]) -> Self:
-        """Rebuild a record; raises `KeyError`, `TypeError` or `ValueError` when `data` is none.
+    def from_json(cls, data: object) -> Self:
+        """Rebuild a record; raises `Malformed` (a `ValueError`) for everything that is not one.
 
-        Unknown keys are passed over, so that a newer version's records can still be listed and destroyed.
+        Unknown keys are passed over; a record of a newer version is refused as `pytest_machine.stored.Newer`.
         """
-        known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
-        for name in ("id", "name", "driver", "store", "host"):
-            if not isinstance(known[name], str) or not known[name]:
-                raise ValueError(f"'{name}' is no text")
-        if not re.fullmatch(r"[0-9a-f]{10}", str(known["id"])):
-            raise ValueError("'id' is none of ours")
-        check_name(str(known["name"]))
-        known["store"] = Path(str(known["store"]))
-        options = _table(known, "options")
-        for name in ("engine", "authority", "swarm"):
-            known[name] = _table(known, name)
-        known["preload"] = str(known.get("preload") or "")
-        known["install_url"] = str(known.get("install_url") or "")
-        for name in ("networks", "tls_sans"):
-            known[name] = _texts(known, name)
-        known["options"] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
-        known["router"] = known.get("router") is True
-        address = known.get("address")
-        if isinstance(address, Mapping):
-            known["address"] = Address(**{f.name: address[f.name] for f in fields(Address) if f.name in address})
-        elif address is not None:
-            raise TypeError("'address' is no table")
-        for name in ("created", "expires", "ready"):
-            if known.get(name) is not None and not isinstance(known[name], int | float):
-                raise TypeError(f"'{name}' is no number")
-        return cls(**known)  # type: ignore[arg-type]  # checked above
+        from . import stored
 
-
-def _texts(data: Mapping[str, object], name: str) -> tuple[str, ...]:
-    found = data.get(name) or ()
-    if not isinstance(found, list | tuple):
-        raise TypeError(f"'{name}' is no list")
-    return tuple(map(str, found))
-
-
-def _table(data: Mapping[str, object], name: str) -> Mapping[str, Any]:
-    found = data.get(name) or {}
-    if not isinstance(found, Mapping):
-        raise TypeError(f"'{name}' is no table")
-    return found
+        found = stored.record(data)
+        address = found["address"]
+        found["address"] = None if address is None else Address.from_json(address)
+        return cls(**found)  # type: ignore[arg-type]  # parsed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,17 +298,19 @@ class Network:
 
     def to_json(self) -> dict[str, object]:
         """Return this as values that `json` can write; `from_json` reads them back."""
-        return {**{f.name: getattr(self, f.name) for f in fields(self)}, "store": str(self.store)}
+        from .stored import VERSION
+
+        return {"version": VERSION, **{f.name: getattr(self, f.name) for f in fields(self)}, "store": str(self.store)}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, object]) -> Self:
-        """Rebuild a network; raises `KeyError`, `TypeError` or `ValueError` when `data` is none.
+    def from_json(cls, data: object) -> Self:
+        """Rebuild a network; raises `Malformed` (a `ValueError`) for everything that is not one.
 
-        Unknown keys are passed over, and what older versions did not note is as it was then.
+        Unknown keys are passed over, and what is absent has its default.
         """
-        known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
-        known["store"] = Path(str(known["store"]))
-        return cls(**known)  # type: ignore[arg-type]  # we wrote it
+        from . import stored
+
+        return cls(**stored.network(data))  # type: ignore[arg-type]  # parsed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

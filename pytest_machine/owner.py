@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from typing import TYPE_CHECKING
 from .errors import StoreError
 from .model import check_name, new_id
 from .store import Store, write
+from .support import files
+from .support.locks import is_held, lock_file
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 _APP = "pytest-machine"
 _OWNERS, _OVER, _OWNER, _CALLED_OFF = "owners", "over", "owner", "called-off"
 
+# PID-HEX, as `Run.begin` names them.
+_OWNERS_NAME = re.compile(r"[0-9]+-[0-9a-f]{8}")
 # Counting a run's locks takes milliseconds; a minute is a process that was stopped while it counted.
 _PATIENCE = 60.0
 
@@ -153,8 +158,6 @@ class Run:
 
         The last owner out removes the directory, provided that no machine is left in it.
         """
-        import shutil
-
         # In a forked child the lock is the parent's: unlocking it here would unlock it there.
         if os.getpid() != self._pid or not self._lock.is_locked:
             return
@@ -162,7 +165,7 @@ class Run:
             self._lock.release()
             Path(self._lock.lock_file).unlink(missing_ok=True)
             if not _held(self.directory) and not any(store.names() for store in self.stores):
-                shutil.rmtree(self.directory, ignore_errors=True)
+                _remove(self.directory)
 
 
 def stores(directory: Path) -> list[Store]:
@@ -174,14 +177,16 @@ def orphans(directory: Path) -> list[Store]:
     """Return the stores of a run that were one process's alone, which is dead; the run may live."""
     owned: dict[Store, str] = {}
     for store in stores(directory):
-        with contextlib.suppress(OSError):
-            owned[store] = (store.path / _OWNER).read_text()
+        with contextlib.suppress(*files.UNREADABLE):
+            owner = files.read_text(store.path / _OWNER, largest=100)
+            # An empty one is being written, or was on a full disk. A damaged one says nothing: it goes with the run.
+            if _OWNERS_NAME.fullmatch(owner):
+                owned[store] = owner
     if not owned:
         return []
     with _census(directory):
-        living = {path.stem for path in (directory / _OWNERS).glob("*.lock") if _locked(path)}
-    # An empty one is being written, or was on a full disk.
-    return [store for store, owner in owned.items() if owner and owner not in living]
+        living = {path.stem for path in (directory / _OWNERS).glob("*.lock") if is_held(path)}
+    return [store for store, owner in owned.items() if owner not in living]
 
 
 def alive(directory: Path, owner: str = "") -> bool:
@@ -197,7 +202,7 @@ def alive(directory: Path, owner: str = "") -> bool:
     try:
         with _census(directory):
             if owner:
-                return _locked(directory / _OWNERS / f"{owner}.lock")
+                return is_held(directory / _OWNERS / f"{owner}.lock")
             return _held(directory)
     except FileNotFoundError:  # all of it was removed just now
         return False
@@ -221,11 +226,17 @@ def close(directory: Path) -> bool:
 
 def remove(directory: Path) -> None:
     """Remove the directory of a run that is over; whoever asks for that run from then on begins a new one."""
-    import shutil
-
     with _census(directory):
         if not _held(directory):
-            shutil.rmtree(directory, ignore_errors=True)
+            _remove(directory)
+
+
+def _remove(directory: Path) -> None:
+    from .support import trees
+
+    # What cannot be removed has no machine any more: `prune` tries again.
+    with contextlib.suppress(OSError):
+        trees.remove(directory)
 
 
 @contextlib.contextmanager
@@ -234,11 +245,11 @@ def _census(directory: Path) -> Iterator[None]:
 
     Counting means trying each lock, so that two who counted at once would take each other for an owner.
     """
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     path = directory.parent / ".lock"
     try:
-        held = FileLock(path, is_singleton=True).acquire(timeout=_PATIENCE, poll_interval=0.01)
+        held = lock_file(path, singleton=True).acquire(timeout=_PATIENCE, poll_interval=0.01)
     except Timeout:
         raise StoreError(
             "The runs of this computer cannot be counted.",
@@ -250,23 +261,7 @@ def _census(directory: Path) -> Iterator[None]:
 
 
 def _held(directory: Path) -> bool:
-    return any(_locked(path) for path in sorted((directory / _OWNERS).glob("*.lock")))
-
-
-def _locked(path: Path) -> bool:
-    from filelock import FileLock, Timeout
-
-    if not path.exists():  # to try a lock is to make its file
-        return False
-    lock = FileLock(path, thread_local=False)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return True
-    lock.release()
-    # Nobody will ever hold it again, because names are not used twice.
-    path.unlink(missing_ok=True)
-    return False
+    return any(is_held(path) for path in sorted((directory / _OWNERS).glob("*.lock")))
 
 
 def _directory(variable: str, usual: Path) -> Path:

@@ -26,22 +26,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from . import engine, memory, owner, verdict
 from .birth import KEY
-from .driver import Driver, SupportsAdoption, SupportsNetworks
+from .driver import Driver, SupportsAdoption, SupportsDamagedTags, SupportsNetworks
 from .errand import Errand
 from .errors import DriverUnavailable, MachineError, StoreError, UsageError
 from .kept import Kept
 from .machine import Machine
-from .model import Network, Record
+from .model import Id, Network, Record, Value
 from .options import configure
 from .owner import Run, alive, close, orphans, state_dir, stores
 from .plugins import Registry
 from .shelf import Shelf
 from .ssh import hang_up
 from .store import Store, write
+from .stored import Damaged
+from .support import files, parsing, trees
+from .support.locks import lock_file
+from .support.parsing import Malformed
+from .support.text import shell_word, visible
 from .verdict import Verdict
 
 # Seconds between two looks at a run's locks: how late the end of a killed run is noticed.
@@ -75,6 +80,8 @@ class Found:
     """Whether it may go."""
     error: str = ""
     """Why it could not be destroyed, or asked; empty when it was, or was not to be."""
+    damaged: bool = False
+    """Whether its record or tag cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,7 @@ class _Asked:
     driver: Driver
     machines: tuple[Record, ...] = ()
     networks: tuple[Network, ...] = ()
+    damaged: tuple[Damaged, ...] = ()
     error: str = ""
 
 
@@ -122,7 +130,7 @@ def tend(directory: Path) -> None:
         return
     try:
         # Held for a moment: a reaper that lives holds it for its life, one that starts now waits for us.
-        with FileLock(directory / _LOCK).acquire(blocking=False):
+        with lock_file(directory / _LOCK).acquire(blocking=False):
             if not _just_started(directory / _LOG):
                 _start(directory)
     except Timeout:
@@ -140,7 +148,8 @@ def _start(directory: Path) -> None:
     # A file without a name, and not the one in the run's directory: a run that ends before its reaper has come up takes
     # the notes with it, and the reaper would not know whom to ask for what earlier runs have left.
     with (directory / _LOG).open("ab") as log, tempfile.TemporaryFile() as notes:
-        notes.write((directory / _DRIVERS).read_bytes())
+        with contextlib.suppress(*files.UNREADABLE):  # then it knows the drivers that are installed
+            notes.write(files.read(directory / _DRIVERS))
         notes.seek(0)
         os.utime(directory / _LOG)
         process = subprocess.Popen(
@@ -166,9 +175,11 @@ def note_drivers(directory: Path, registry: Registry) -> None:
         for name, cls in registry.added().items()
     }
     noted = json.dumps({"drivers": known, "path": sys.path}).encode()
-    with contextlib.suppress(OSError):
-        if (directory / _DRIVERS).read_bytes() == noted:
+    with contextlib.suppress(*files.UNREADABLE):
+        if files.read(directory / _DRIVERS) == noted:
             return
+    if (directory / _DRIVERS).is_dir():
+        trees.remove(directory / _DRIVERS)
     write(directory / _DRIVERS, noted, durable=False)
 
 
@@ -186,12 +197,14 @@ def main(directory: Path, notes: bytes) -> None:
         return
     except FileNotFoundError:  # the run ended just now
         pass
+    except (OSError, StoreError) as error:
+        print(f"run '{directory.name}': {_words(error)}", file=sys.stderr, flush=True)
     # Once more, because only the drivers know what was left by a run whose notes are gone.
     Errand(functools.partial(_tidy, registry)).wait(_ASKED + _DESTROYED)
 
 
 def _attend(directory: Path, registry: Registry) -> None:
-    with FileLock(directory / _LOCK).acquire(timeout=2):
+    with lock_file(directory / _LOCK).acquire(timeout=2):
         begun = time.monotonic()
         others: Errand[None] | None = None
         while alive(directory):
@@ -232,13 +245,29 @@ def sweep(kept: Sequence[Store], registry: Registry, why: str, *, timeout: float
     )
     staying = {record.lab for record in noted if verdict.kept(record)}
     paths = [store.path for store in kept]
+    damaged = _salvaged(kept)
+    asked = _ask([*_all_configured(noted, registry), *(_drivers(registry) if damaged else ())])
+    found += _carried_out(
+        [
+            _machine(record, registry, verdict.kept(record) or doomed, driver=each.driver)
+            for each in asked
+            for record in each.machines
+            if any(record.store == store.path and record.name == left.name for store, left in damaged)
+        ],
+        timeout=timeout,
+    )
     tasks = [
         _network(network, each.driver, doomed)
-        for each in _ask(_all_configured(noted, registry))
+        for each in asked
         for network in each.networks
         if network.store in paths and network.lab not in staying
     ]
     return found + _carried_out(tasks, timeout=timeout)
+
+
+def _salvaged(kept: Iterable[Store]) -> list[tuple[Store, Damaged]]:
+    """Return what is left to know of the machines in stores whose records cannot be read."""
+    return [(store, left) for store in kept for name in store.broken() if (left := store.salvaged(name)) is not None]
 
 
 def reap(
@@ -265,7 +294,7 @@ def reap(
         return _left(directory, judge, known, destroy=False)
     try:
         # One at a time: its reaper and a `prune`, or two of these.
-        turn = FileLock(directory / _REAPING).acquire(timeout=_ASKED + _DESTROYED, poll_interval=0.02)
+        turn = lock_file(directory / _REAPING).acquire(timeout=_ASKED + _DESTROYED, poll_interval=0.02)
     except FileNotFoundError:  # somebody was faster
         return []
     except Timeout:
@@ -297,6 +326,14 @@ def _left(
             if record.store.parent == directory and record.id not in done:
                 done.add(record.id)
                 tasks.append(_machine(record, registry, judge(record), driver=each.driver))
+    damaged = _salvaged(stores(directory))
+    tasks += [
+        _damaged(left, each.driver, Verdict(f"its run '{directory.name}' has ended", doomed=not noted_by.newer))
+        for each in asked
+        for left in each.damaged
+        for _, noted_by in damaged
+        if left.id and left.id == noted_by.id and left.id not in done
+    ]
     found += _carried_out(tasks, destroy=destroy)
     staying = {record.lab for record in noted if not judge(record).doomed}
     tasks = []
@@ -308,18 +345,62 @@ def _left(
     found += _carried_out(tasks, destroy=destroy)
     mute = [each for each in asked if each.error and each not in known]
     found += [_silent("driver", each.driver.name, each.error) for each in mute]
-    return found + _broken(directory, destroy=destroy, sure=not any(each.error for each in asked))
+    there = {(record.store, record.name) for each in asked for record in each.machines}
+    alone = [(store, left) for store, left in _salvaged(stores(directory)) if (store.path, left.name) not in there]
+    return found + _broken(alone, asked, destroy=destroy)
 
 
-def _broken(directory: Path, *, destroy: bool, sure: bool) -> list[Found]:
+def _broken(
+    damaged: Iterable[tuple[Store, Damaged]], asked: Sequence[_Asked], *, destroy: bool, everything: bool = True
+) -> list[Found]:
     """Remove records that cannot be read, once nothing outside carries their machine's tags."""
+    silent = any(each.error for each in asked)
+    without = {left.id for each in asked for left in each.damaged}
     tasks = []
-    for store in stores(directory):
-        for name, error in store.broken().items():
-            why = f"its record is broken ({error.facts.get('reason', error.message)}), and no driver has it"
-            judged = Found("machine", name, "", "", why if sure else error.message, doomed=sure)
-            tasks.append(_Task(judged, functools.partial(store.remove, name)))
+    for store, left in damaged:
+        # A tag that is damaged too may be this machine's: without an id on both sides nothing tells.
+        doubtful = silent or (left.id in without if left.id else bool(without))
+        why = f"its record is damaged ({left.reason})"
+        if left.newer:
+            why = f"its record is a newer version's: {left.reason}"
+        elif not doubtful:
+            why += ", and no driver has it"
+        doomed = everything and not doubtful and not left.newer
+        if not doomed and not left.newer:
+            why += f"; docker-machine rm -f {left.name}"
+        judged = Found("machine", left.name, left.id, "", why, doomed=doomed, damaged=True)
+        tasks.append(_Task(judged, functools.partial(store.remove, left.name)))
     return _carried_out(tasks, destroy=destroy)
+
+
+def _damaged(left: Damaged, driver: Driver, judged: Verdict) -> _Task:
+    """Return what destroys a machine or network of which little more is known than its id."""
+
+    def end() -> None:
+        if left.kind == "network":
+            assert isinstance(driver, SupportsNetworks)
+            driver.remove_network(
+                Network(id=Id(left.id), name=left.name or left.id, store=_NOWHERE, host=left.host or "-", created=0.0)
+            )
+        else:
+            driver.destroy(stand_in(left, driver))
+
+    return _Task(Found(left.kind, left.known, left.id, driver.name, judged.why, judged.doomed, damaged=True), end)
+
+
+_NOWHERE = Path("/nonexistent")
+
+
+def stand_in(left: Damaged, driver: Driver) -> Record:
+    """Return a record by which a driver destroys a machine whose tag is damaged: its id is all that counts."""
+    return Record(
+        id=Id(left.id),
+        name=left.name or f"machine-{left.id}",
+        driver=driver.name,
+        store=_NOWHERE,
+        host=left.host or owner.host_id(),
+        created=0.0,
+    )
 
 
 def prune(
@@ -347,20 +428,53 @@ def prune(
     done = {each.id for each in found}
     judge = verdict.Judge(older_than=older_than, everything=everything, by_hand=by_hand, now=time.time())
     tasks = []
+    known = _known() if any(each.damaged for each in asked) else {}
     for each in asked:
-        for record in each.machines:
+        tagged = [known[left.id] for left in each.damaged if left.id in known]
+        for record in (*each.machines, *tagged):
             if record.id not in done:
+                done.add(record.id)
                 noted, judged = judge.machine(record)
                 tasks.append(_machine(noted, registry, judged, driver=each.driver))
+        for left in each.damaged:
+            if left.id not in known and (not left.id or left.id not in done):
+                done.add(left.id)
+                tasks.append(_damaged(left, each.driver, judge.damaged(left)))
     found += _carried_out(tasks, destroy=destroy)
+    hand = Store(owner.storage_path())
+    there = {(record.store, record.name) for each in asked for record in each.machines}
+    alone = [(store, left) for store, left in _salvaged([hand]) if (store.path, left.name) not in there]
+    found += _broken(alone, asked, destroy=destroy, everything=everything)
+    shelved = _salvaged(Shelf().free())
+    alone = [(store, left) for store, left in shelved if (store.path, left.name) not in there]
+    found += _broken(alone, asked, destroy=destroy)
+    found += [_odd(path) for path in hand.strangers()]
     # Networks when the machines on them are gone.
     going = [(each.driver, network) for each in asked for network in each.networks if network.id not in done]
     found += _carried_out(
         [_network(network, driver, judge.network(network)) for driver, network in going], destroy=destroy
     )
     if destroy:
-        memory.tidy(state_dir())
+        try:
+            memory.tidy(state_dir())
+            found += [_silent("shelf", "shelf", why) for why in Shelf().tidy()]
+        except (OSError, StoreError) as error:  # what counts is done
+            found.append(_silent("notes", str(state_dir()), _words(error)))
     return found
+
+
+def _odd(path: Path) -> Found:
+    why = f"its name is not that of a machine; rm -r -- {shell_word(os.fspath(path))}"
+    return Found("directory", visible(path.name, lines=False), "", "", why, doomed=False, damaged=True)
+
+
+def _known() -> dict[str, Record]:
+    """Return the records that the stores of this user have, by id."""
+    with contextlib.suppress(OSError):
+        runs = [each for directory in sorted((state_dir() / "runs").glob("[!.]*")) for each in stores(directory)]
+        kept = [Store(owner.storage_path()), *runs, *Shelf().stores()]
+        return {record.id: record for store in kept for record in store.records()}
+    return {}
 
 
 def _runs(asked: Iterable[_Asked]) -> list[Path]:
@@ -387,15 +501,17 @@ def _machine(record: Record, registry: Registry, judged: Verdict, *, driver: Dri
             if record.name in store.names() and _is(record, store):
                 store.remove(record.name)
 
-    return _Task(Found("machine", record.name, record.id, record.driver, judged.why, judged.doomed), end)
+    found = Found("machine", record.name, record.id, record.driver, judged.why, judged.doomed, damaged=judged.damaged)
+    return _Task(found, end)
 
 
 def _is(record: Record, store: Store) -> bool:
-    """Return whether a store's record of that name is this one; a broken one is, since its machine was found."""
+    """Return whether a store's record of that name is this one; of a damaged one, unless it has another id."""
     try:
         return store.load(record.name).id == record.id
     except StoreError:
-        return True
+        left = store.salvaged(record.name)
+        return left is not None and not left.newer and left.id in ("", record.id)
 
 
 def _network(network: Network, driver: Driver, judged: Verdict) -> _Task:
@@ -409,7 +525,9 @@ def _network(network: Network, driver: Driver, judged: Verdict) -> _Task:
 def _configured(record: Record, registry: Registry) -> Driver:
     """Return the record's driver as it was when the machine was made, secrets included."""
     store = Store(record.store)
-    secret = store.secrets(record.name) if record.name in store.names() else {}
+    secret: dict[str, Value] = {}
+    with contextlib.suppress(StoreError):  # damaged: most drivers destroy without
+        secret = store.secrets(record.name) if record.name in store.names() else {}
     return configure(registry.driver(record.driver), {**record.options, **secret})
 
 
@@ -487,7 +605,8 @@ def _answer(driver: Driver) -> _Asked:
     with contextlib.suppress(UsageError):
         driver.check()
     networks = tuple(driver.find_networks()) if isinstance(driver, SupportsNetworks) else ()
-    return _Asked(driver, tuple(driver.find()), networks)
+    damaged = tuple(driver.find_damaged()) if isinstance(driver, SupportsDamagedTags) else ()
+    return _Asked(driver, tuple(driver.find()), networks, damaged)
 
 
 def release(kept: Kept) -> None:
@@ -514,19 +633,28 @@ def release(kept: Kept) -> None:
 def _registry(directory: Path) -> Registry:
     """Return the registry that the run had, its conftests' drivers included where they can be imported."""
     try:
-        return _noted_drivers((directory / _DRIVERS).read_bytes())
-    except OSError:
+        return _noted_drivers(files.read(directory / _DRIVERS))
+    except files.UNREADABLE:
         return Registry()
 
 
 def _noted_drivers(notes: bytes) -> Registry:
     try:
-        noted = json.loads(notes)
-        places, paths = list(noted["drivers"].values()), list(noted["path"])
-    except (ValueError, KeyError, TypeError, AttributeError):
+        noted = parsing.json_table(notes, "the notes")
+        given = parsing.table(noted.get("drivers"), "'drivers'").values()
+        places = [[_path_text(word) for word in each] for each in given if isinstance(each, list)]
+        listed = noted.get("path")
+        paths = [_path_text(each) for each in listed] if isinstance(listed, list) else []
+    except Malformed:
         return Registry()
     sys.path += [path for path in paths if path not in sys.path]
-    return Registry([_Noted(places)])
+    return Registry([_Noted([(each[0], each[1], each[2]) for each in places if len(each) == 3])])
+
+
+def _path_text(value: object) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise Malformed("a path is not a text")
+    return value
 
 
 class _Noted:

@@ -16,16 +16,17 @@ import hashlib
 import hmac
 import itertools
 import json
+import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-
-from filelock import FileLock
 
 from .kept import because_of
 from .model import Record
 from .owner import Run, alive, state_dir
 from .store import Store, write
+from .support import files, parsing, trees
+from .support.locks import lock_file
 
 _CLAIM = "claim.json"
 
@@ -42,10 +43,7 @@ class Shelf:
         Options may be secrets, so the digest needs a key of its own, which never leaves this host.
         """
         with self._lock():
-            salt = self.path / "salt"
-            if not salt.exists():
-                write(salt, secrets.token_bytes(32), durable=False)
-            return hmac.new(salt.read_bytes(), "\0".join(made_of).encode(), hashlib.sha256).hexdigest()[:16]
+            return hmac.new(self._salt(), "\0".join(made_of).encode(), hashlib.sha256).hexdigest()[:16]
 
     def claim(self, key: str, run: Run, *, by: str = "", withdrawn: Callable[[Store], bool] = lambda _: False) -> Store:
         """Return the place of machines with that key which the run has from now on, for as long as it lives.
@@ -61,7 +59,7 @@ class Shelf:
                     return Store(place)
             for number in itertools.count():
                 place = self.path / f"{key}-{number}"
-                if not (_lives(_claim(place)) or _kept(Store(place))):
+                if not (_taken(place) or _kept(Store(place))):
                     place.mkdir(mode=0o700, exist_ok=True)
                     write(place / _CLAIM, json.dumps(mine).encode())
                     return Store(place)
@@ -69,7 +67,7 @@ class Shelf:
 
     def free(self) -> list[Store]:
         """Return the places that no living run has, and where nothing is kept on purpose."""
-        places = [Store(place) for place in self._places() if not _lives(_claim(place))]
+        places = [Store(place) for place in self._places() if not _taken(place)]
         return [store for store in places if not _kept(store)]
 
     def stores(self, run: Path | None = None) -> list[Store]:
@@ -79,7 +77,7 @@ class Shelf:
     def take(self, store: Store, run: Run) -> bool:
         """Claim a place that is free, whatever its key; return whether it still was."""
         with self._lock():
-            if _lives(_claim(store.path)):
+            if _taken(store.path):
                 return False
             write(store.path / _CLAIM, json.dumps({"run": str(run.directory), "by": "to destroy it"}).encode())
             return True
@@ -89,14 +87,50 @@ class Shelf:
         places = [Store(place) for place in self._places() if _claim(place).get("run") == str(run)]
         return [record for store in places for record in store.records() if record.ready is None]
 
+    def tidy(self) -> list[str]:
+        """Remove the places without machines that no living run has: the keys of their authority go too.
+
+        Return why others could not be removed.
+        """
+        errors = []
+        with self._lock():
+            for place in sorted(self.path.glob("[!.]*-*")):
+                with contextlib.suppress(PermissionError):
+                    if Store(place).names() or _lives(_claim(place)):
+                        continue
+                try:
+                    trees.remove(place)
+                except OSError as error:
+                    errors.append(f"'{place}' cannot be removed: {files.reason(error)}; rm -r '{place}'")
+        return errors
+
+    def _salt(self) -> bytes:
+        path = self.path / "salt"
+        with contextlib.suppress(*files.UNREADABLE):
+            if len(found := files.read(path, largest=32)) == 32:
+                return found
+        # Absent or damaged: what was made with another one is not found again, and goes when its time is over.
+        if path.is_dir():
+            trees.remove(path)
+        write(path, found := secrets.token_bytes(32), durable=False)
+        return found
+
     def _places(self, key: str = "") -> list[Path]:
         return sorted(path.parent for path in self.path.glob(f"{key or '*'}-*/{_CLAIM}"))
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with FileLock(self.path / ".lock", is_singleton=True).acquire(poll_interval=0.01):
+        with lock_file(self.path / ".lock", singleton=True).acquire(poll_interval=0.01):
             yield
+
+
+def _taken(place: Path) -> bool:
+    """Return whether a living run has a place, or may have it: its claim is damaged and machines are there."""
+    claim = _claim(place)
+    if not claim and os.path.lexists(place / _CLAIM):
+        return bool(Store(place).names())
+    return _lives(claim)
 
 
 def _kept(store: Store) -> bool:
@@ -113,13 +147,15 @@ def user(place: Path) -> str:
 
 
 def _claim(place: Path) -> dict[str, str]:
+    """Return which run has a place or had it last; empty where that is not known."""
     try:
-        found = json.loads((place / _CLAIM).read_text())
+        found = files.read_table(place / _CLAIM, "the claim")
+        run = parsing.path(found.get("run"), "'run'")
+        return {"run": str(run), "by": parsing.text(found.get("by", ""), "'by'")}
     except PermissionError:
         raise
-    except (OSError, ValueError):
+    except files.UNREADABLE:
         return {}
-    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
 
 
 def _lives(claim: dict[str, str]) -> bool:

@@ -14,19 +14,24 @@ A file is replaced whole or not at all, and every record stands alone: one that 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import BadSpec, MachineExists, StoreError, UnknownMachine
 from .model import Record, Value, check_name
+from .support import files, parsing
+from .support.parsing import Malformed
+
+if TYPE_CHECKING:
+    from .stored import Damaged
 
 RECORD = "pytest-machine.json"
 SECRETS = "secrets.json"
-# Of the record's form, not of the package: raised when an older version could not read what we write.
-_VERSION = 1
 
 
 def write(path: Path, content: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
@@ -116,17 +121,41 @@ class Store:
         self._check_known(name)
         path = self._directory(name) / RECORD
         try:
-            data = _read_json(path)
-            data.pop("version", None)
-            # A record under another name than its own would have two directories.
-            record = Record.from_json({**data, "name": _same(data["name"], name)})
+            record = Record.from_json(files.read_table(path, "the record"))
+            if record.name != name:  # it would have two directories
+                raise Malformed(f"it is the record of '{record.name}'")
         except FileNotFoundError:  # removed just now
             raise self._unknown(name) from None
-        # LookupError and AttributeError too: whatever can be wrong with foreign JSON must end here.
-        except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        except files.UNREADABLE as error:
             raise _unreadable("record", name, path, error) from error
         # Whatever it says: a store may have been moved, or be mounted elsewhere.
         return record.with_(store=self.path)
+
+    def salvaged(self, name: str) -> Damaged | None:
+        """Return what is left to know of a machine whose record cannot be read; None where it can, or is gone."""
+        from . import stored
+
+        path = self._directory(name) / RECORD
+        try:
+            self._check_known(name)
+        except UnknownMachine:
+            return None
+        except StoreError as error:
+            return stored.damaged(None, error.message, id="", place=str(path))
+        content, given = b"", None
+        try:
+            content = files.read(path, "the record")
+            given = parsing.json_table(content, "the record")
+            if Record.from_json(given).name == name:
+                return None
+            found: Exception | str = "it is the record of another machine"
+        except FileNotFoundError:
+            return None
+        except files.UNREADABLE as error:
+            found = error
+        id_ = re.search(rb'"id":\s*"([0-9a-f]{10})"', content)
+        left = stored.damaged(given, found, id=id_[1].decode() if id_ else "", place=str(path))
+        return dataclasses.replace(left, name=name)
 
     def remove(self, name: str) -> None:
         """Remove the machine's directory and all in it; again, or never added: nothing happens.
@@ -134,7 +163,7 @@ class Store:
         Secrets and keys go first and the record last, so that a crash in between leaves a machine that can be removed
         again. A directory without a record of ours is left alone.
         """
-        import shutil
+        from .support import trees
 
         directory = self._directory(name)
         if not os.path.lexists(directory / RECORD):
@@ -145,11 +174,9 @@ class Store:
                 if not os.path.lexists(directory / RECORD):  # somebody else was faster
                     return
                 for child in sorted(directory.iterdir(), key=_secret_first):
-                    if child.is_dir() and not child.is_symlink():
-                        shutil.rmtree(child)
-                    elif child.name != RECORD:
-                        child.unlink(missing_ok=True)
-                (directory / RECORD).unlink()
+                    if child.name != RECORD:
+                        trees.remove(child)
+                trees.remove(directory / RECORD)
                 directory.rmdir()
             except OSError as error:
                 raise StoreError(
@@ -162,10 +189,17 @@ class Store:
         """Return the names of all machines that have a record of ours, readable or not; ``web-2`` before ``web-10``."""
         try:
             found = [entry.name for entry in (self.path / "machines").iterdir()]
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError:  # `check` says why it cannot be read
             return []
         known = [name for name in found if _is_name(name) and os.path.lexists(self._directory(name) / RECORD)]
         return sorted(known, key=_natural)
+
+    def strangers(self) -> list[Path]:
+        """Return what lies among the machines and has no name that a machine can have."""
+        try:
+            return sorted(path for path in (self.path / "machines").iterdir() if not _is_name(path.name))
+        except OSError:
+            return []
 
     def records(self) -> list[Record]:
         """Return every record that can be read, in the order of `names`."""
@@ -184,33 +218,45 @@ class Store:
         The thread that holds it may take it again, and `add`, `save` and `remove` do so themselves; a thread that
         waits for another one that wants the same machine waits forever. The kernel lets go when the process dies.
         """
-        from filelock import FileLock, Timeout
+        from filelock import Timeout
+
+        from .support.locks import lock_file
 
         self._directory(name)  # checks the name
         locks = self.make("locks")
         # A singleton, because one object is what makes it reentrant; thread-local, so that threads exclude each other.
         try:
-            held = FileLock(locks / f"{name}.lock", is_singleton=True).acquire(timeout=timeout, poll_interval=0.01)
+            held = lock_file(locks / f"{name}.lock", singleton=True).acquire(timeout=timeout, poll_interval=0.01)
         except Timeout:
             raise StoreError(
                 f"Another process is at work on the machine '{name}'.",
                 facts={"waited": f"{timeout:g} s", "lock": locks / f"{name}.lock"},
                 hint="try again when it has ended",
             ) from None
+        except OSError as error:
+            raise StoreError(
+                f"The machine '{name}' cannot be locked.",
+                facts={"lock": locks / f"{name}.lock", "reason": error.strerror or error},
+                hint=f"see what is there: ls -ld '{locks / f'{name}.lock'}'",
+            ) from error
         with held:
             yield
 
     def secrets(self, name: str) -> dict[str, Value]:
         """Return the machine's secret options; empty when there are none."""
+        from . import stored
+
         self._check_known(name)
         path = self._directory(name) / SECRETS
         try:
-            return {key: tuple(v) if isinstance(v, list) else v for key, v in _read_json(path).items()}  # type: ignore[misc]  # JSON has no other values that we wrote
+            found = files.read_table(path, "the file")
+            return {key: stored.option(value, f"the option '{key}'") for key, value in found.items()}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, TypeError, RecursionError) as error:
-            # Without the cause: a JSON error carries the text that it could not read.
-            raise _unreadable("secrets", name, path, type(error).__name__) from None
+        except files.UNREADABLE as error:
+            # Without the words of the error: they may have the secret in them.
+            why = error.strerror if isinstance(error, OSError) else "it is damaged"
+            raise _unreadable("secrets", name, path, why) from None
 
     def save_secrets(self, name: str, secrets: Mapping[str, Value]) -> None:
         """Replace the machine's secret options, in a file that only its owner can read."""
@@ -249,8 +295,16 @@ class Store:
         )
 
     def _write_record(self, record: Record) -> None:
-        data = {"version": _VERSION, **record.with_(store=self.path).to_json()}
-        write(self._directory(record.name) / RECORD, _json(data))
+        content = _json(record.with_(store=self.path).to_json())
+        try:
+            Record.from_json(parsing.json_value(content, "the record"))
+        except Malformed as error:  # it could never be read again
+            raise BadSpec(
+                f"The machine '{record.name}' cannot be stored.",
+                facts={"reason": error},
+                hint="leave that value out, or choose another",
+            ) from None
+        write(self._directory(record.name) / RECORD, content)
 
     def _check_known(self, name: str) -> None:
         if not os.path.lexists(self._directory(name) / RECORD):
@@ -296,12 +350,6 @@ def _is_name(name: str) -> bool:
     return True
 
 
-def _same(found: object, wanted: str) -> str:
-    if found != wanted:
-        raise ValueError(f"it is the record of '{found}'")
-    return wanted
-
-
 def _natural(name: str) -> tuple[list[str | int], str]:
     # `split` with a group yields text, digits, text, …: like is always compared with like.
     return [int(part) if part.isdigit() else part.lower() for part in re.split(r"(\d+)", name)], name
@@ -312,24 +360,14 @@ def _secret_first(path: Path) -> tuple[int, str]:
     return (0 if key else 2 if path.is_dir() else 1), path.name
 
 
-def _read_json(path: Path) -> dict[str, object]:
-    data = json.loads(path.read_bytes())
-    if not isinstance(data, dict):
-        raise TypeError("it is no table")
-    return data
-
-
 def _json(data: Mapping[str, object]) -> bytes:
     return json.dumps(data, indent=2).encode() + b"\n"
 
 
-def _unreadable(what: str, name: str, path: Path, reason: object) -> StoreError:
+def _unreadable(what: str, name: str, path: Path, error: object) -> StoreError:
+    newer = isinstance(error, Malformed) and "upgrade" in str(error)
     return StoreError(
         f"The {what} of the machine '{name}' cannot be read.",
-        facts={
-            "path": path,
-            "reason": f"{type(reason).__name__}: {reason}" if isinstance(reason, Exception) else reason,
-        },
-        # Its driver finds it by its tags then, and no store that knows it.
-        hint=f"rm -r '{path.parent}' && pytest-machine prune",
+        facts={"path": path, "reason": files.reason(error) if isinstance(error, Exception) else error},
+        hint="upgrade pytest-machine" if newer else f"docker-machine rm -f {name}",
     )

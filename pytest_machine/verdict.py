@@ -5,7 +5,6 @@ Nothing here destroys anything, and every answer is a sentence that `prune` prin
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 
@@ -13,15 +12,14 @@ from filelock import FileLock, Timeout
 
 from . import shelf
 from .errors import StoreError, UnknownMachine
+from .kept import because_of
 from .model import Network, Record
 from .owner import alive, host_id
 from .store import Store
+from .stored import Damaged
 
 # Seconds for which a machine without a lock may still be on its way: between its record and its creation.
 _NEWBORN = 60.0
-
-KEPT = "kept.json"
-"""The note in the directory of a machine that is to stay whatever ends its run; ``because`` in it says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +28,15 @@ class Verdict:
 
     why: str
     doomed: bool
+    damaged: bool = False
+    """Whether its record or tag cannot be read."""
 
 
 def kept(record: Record, *, everything: bool = False) -> Verdict | None:
     """Return the verdict on a machine that was kept on purpose, by the note in its directory; None for any other."""
-    try:
-        note = json.loads((record.directory / KEPT).read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    because = because_of(record)
+    if because is None:
         return None
-    except (OSError, ValueError):  # somebody wanted it to stay
-        note = {}
-    because = note.get("because", "") if isinstance(note, dict) else ""
     return Verdict("it was kept on purpose" + (f": {because}" if because else ""), doomed=everything)
 
 
@@ -77,9 +73,36 @@ class Judge:
             judged = self._verdict(record or tagged, noted=record is not None)
         except PermissionError:
             return tagged, Verdict("it belongs to another user, and only that one's 'prune' may judge it", doomed=False)
-        except StoreError as error:
-            return tagged, Verdict(f"its record is broken: {error.message} {error.hint}", doomed=False)
+        except StoreError:
+            return tagged, self._damaged(tagged)
         return record or tagged, _old_enough(record or tagged, judged, older_than=self.older_than, now=self.now)
+
+    def damaged(self, found: Damaged) -> Verdict:
+        """Return the verdict on a machine or network whose tag is damaged, and which no store of this user knows."""
+        if found.host and found.host != host_id():
+            return Verdict(f"another host made it ('{found.host}')", doomed=False)
+        if not found.id:
+            return Verdict(f"its tag is damaged ({found.reason}), and no id is known; see {found.place}", doomed=False)
+        if found.newer:
+            return Verdict(f"its tag is a newer version's: {found.reason}", doomed=False)
+        remedy = f"docker-machine rm -f {found.id}" if found.kind == "machine" else "pytest-machine prune --all"
+        return Verdict(f"its tag is damaged ({found.reason}); {remedy}", doomed=self.everything)
+
+    def _damaged(self, tagged: Record) -> Verdict:
+        """Return the verdict on a machine whose tag is whole, and whose record is damaged."""
+        left = Store(tagged.store).salvaged(tagged.name)
+        if left is not None and left.newer:
+            return Verdict(f"its record is a newer version's: {left.reason}", doomed=False, damaged=True)
+        if living := _living_run(tagged):
+            return Verdict(f"its run '{living}' lives", doomed=False)
+        if judged := kept(tagged, everything=self.everything):
+            return judged
+        if tagged.expires is not None and tagged.expires < self.now:
+            return Verdict("its time is over", doomed=True)
+        reason = left.reason if left else "it changes just now"
+        return Verdict(
+            f"its record is damaged ({reason}); docker-machine rm -f {tagged.id}", doomed=self.everything, damaged=True
+        )
 
     def network(self, network: Network) -> Verdict:
         """Return the verdict on a network of a lab."""
@@ -121,13 +144,14 @@ class Judge:
     def _unready(self, record: Record) -> Verdict:
         if _at_work(record):
             return Verdict("it is being made", doomed=False)
-        if (age := self.now - record.created) < _NEWBORN:
+        if abs(age := self.now - record.created) < _NEWBORN:
             return Verdict(f"its creation began only {max(age, 0):.0f} s ago", doomed=False)
         return Verdict("its creation was broken off", doomed=self.by_hand)
 
 
 def _old_enough(thing: Record | Network, judged: Verdict, *, older_than: float, now: float) -> Verdict:
-    if judged.doomed and now - thing.created < older_than:
+    # What was made in the future, by a clock that was set back since, counts as made now.
+    if judged.doomed and max(now - thing.created, 0.0) < older_than:
         return Verdict(f"{judged.why}, but it is younger than --older-than says", doomed=False)
     return judged
 
@@ -160,10 +184,12 @@ def _living_run(thing: Record | Network) -> str:
 def _at_work(record: Record) -> bool:
     """Return whether some process holds the machine's lock, as it does while it makes it."""
     lock = record.store / "locks" / f"{record.name}.lock"
-    if not lock.exists():
+    if not lock.is_file():
         return False
     try:
         with FileLock(lock).acquire(blocking=False):
             return False
     except Timeout:
         return True
+    except OSError:
+        return False

@@ -57,7 +57,7 @@ def prune(*, dry_run: bool, older_than: float, everything: bool) -> None:
         if not dry_run:
             contexts.take(name)
         click.echo(f"context '{name}' {'would be ' if dry_run else ''}destroyed: its machine is gone")
-    if not orphans and not any(each.doomed or each.error for each in found):
+    if not orphans and not any(each.doomed or each.error or each.damaged for each in found):
         click.echo("Nothing is left behind.")
     if any(each.error for each in found):
         click.echo("hint: see to the reasons above, then again: pytest-machine prune", err=True)

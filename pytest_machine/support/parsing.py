@@ -55,6 +55,13 @@ def text(value: object, what: str, *, longest: int = LONGEST, empty: bool = True
     return value
 
 
+def lines(value: object, what: str) -> str:
+    """Return a text of any length that may have any character, as the names of a machine's own files."""
+    if not isinstance(value, str):
+        raise Malformed(f"{what} is {_quoted(value)}, which is not a text")
+    return value
+
+
 def integer(value: object, what: str, *, least: int, most: int) -> int:
     """Return a whole number from `least` to `most`; neither a text nor a boolean is one."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:

@@ -34,3 +34,16 @@ def _shown(character: str, *, lines: bool) -> str:
 def decoded(data: bytes | bytearray) -> str:
     """Return bytes from outside as text: UTF-8, with a replacement character for what is not UTF-8."""
     return data.decode("utf-8", "replace")
+
+
+def shell_word(text: str) -> str:
+    """Return a path or another word as a shell reads it; with control characters, in bash's ``$'…'``."""
+    import os
+    import shlex
+
+    if visible(text, lines=False) == text:
+        return shlex.quote(text)
+    shown = "".join(
+        chr(byte) if 0x20 <= byte < 0x7F and chr(byte) not in "'\\" else f"\\x{byte:02x}" for byte in os.fsencode(text)
+    )
+    return f"$'{shown}'"

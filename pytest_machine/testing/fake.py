@@ -31,14 +31,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from pytest_machine import stored
 from pytest_machine.errors import DriverError, DriverUnavailable, NotRunning
 from pytest_machine.model import Address, Id, Incident, Isolation, Network, Record, Seed, Seen, State, Trouble
 from pytest_machine.options import option, size
+from pytest_machine.stored import Damaged
+from pytest_machine.support import files, parsing, trees
+from pytest_machine.support.parsing import Malformed
 
 from . import fake_engine
 
@@ -114,7 +118,7 @@ class FakeDriver:
         for link, owner in (*self._links("networks/*"), *self._links("ports")):
             if owner == record.id:
                 link.unlink(missing_ok=True)
-        self._tags(record.id).unlink(missing_ok=True)
+        _remove(self._tags(record.id))
 
     def look(self, records: Sequence[Record]) -> Mapping[Id, Seen]:
         """Return state and address of many, reading the directory once."""
@@ -125,6 +129,15 @@ class FakeDriver:
     def find(self) -> Iterable[Record]:
         """Return every machine of the directory."""
         return [record for path in self._glob("machines/*.json") if (record := _read_record(path)) is not None]
+
+    def find_damaged(self) -> Iterable[Damaged]:
+        """Return what has tags in the directory that cannot be read; its id is the name of the file."""
+        found = [
+            _damaged(path, kind, read)
+            for kind, read in (("machine", Record.from_json), ("network", Network.from_json))
+            for path in self._glob(f"{kind}s/*.json")
+        ]
+        return [each for each in found if each is not None]
 
     def reserve(self, record: Record) -> Address:
         """Take a port that nobody has, for the rest of the machine's life."""
@@ -210,7 +223,7 @@ class FakeDriver:
     def remove_network(self, network: Network) -> None:
         """Remove the network's addresses, then its tags."""
         _remove(self.directory / "networks" / network.id)
-        (self.directory / "networks" / f"{network.id}.json").unlink(missing_ok=True)
+        _remove(self.directory / "networks" / f"{network.id}.json")
 
     def find_networks(self) -> Iterable[Network]:
         """Return every network of the directory."""
@@ -251,10 +264,19 @@ class FakeDriver:
         return sorted(self.directory / name for name in glob.glob(pattern, root_dir=self.directory))  # noqa: PTH207
 
     def _links(self, folder: str) -> Iterator[tuple[Path, str]]:
-        """Yield the hard links to tags in a folder, and whose they are."""
+        """Yield the hard links to tags in a folder, and whose they are: damaged ones by what they are linked with."""
+        tags: dict[int, str] | None = None
         for path in self._glob(f"{folder}/*"):
-            if path.is_file() and (record := _read_record(path)) is not None:
+            if not path.is_file():
+                continue
+            if (record := _read_record(path)) is not None:
                 yield path, record.id
+                continue
+            if tags is None:
+                tags = dict(_inodes(self._glob("machines/*.json")))
+            for inode, _ in _inodes([path]):
+                if inode in tags:
+                    yield path, tags[inode]
 
     def _ports(self) -> dict[str, int]:
         return {owner: int(path.name) for path, owner in self._links("ports")}
@@ -392,16 +414,45 @@ def _subnet(id: Id) -> str:
 
 
 def _write_once(path: Path, data: Mapping[str, object]) -> None:
-    """Write a file unless it is there. It is small: whoever reads it half written passes over it, as over none."""
-    with contextlib.suppress(FileExistsError), path.open("x", encoding="utf-8") as stream:
-        stream.write(json.dumps(data))
+    """Write a file unless it is there; it appears with its whole content."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_text(json.dumps(data), "utf-8")
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _read_record(path: Path) -> Record | None:
     try:
-        return Record.from_json(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # just gone, or just being written
+        return Record.from_json(files.read_json(path))
+    except files.UNREADABLE:
+        return None  # just gone, or damaged
+
+
+def _damaged(path: Path, kind: str, read: Callable[[object], object]) -> Damaged | None:
+    data: object = None
+    try:
+        content = files.read(path, "the tag")
+        data = parsing.json_value(content, "the tag")
+        read(data)
+    except FileNotFoundError:
+        return None
+    except files.UNREADABLE as error:
+        reason = error if isinstance(error, Malformed) else files.reason(error)
+        try:
+            id_ = str(stored.id_(path.stem))
+        except Malformed:
+            id_ = ""
+        return stored.damaged(data, reason, id=id_, place=str(path), kind=kind)
+    return None
+
+
+def _inodes(paths: Iterable[Path]) -> Iterator[tuple[int, str]]:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            yield path.lstat().st_ino, path.stem
 
 
 def _network_json(network: Network) -> dict[str, object]:
@@ -418,11 +469,10 @@ def _address6(network: Network, address: str) -> str:
 
 def _read_network(path: Path) -> Network | None:
     try:
-        return Network.from_json(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, KeyError, TypeError):
+        return Network.from_json(files.read_json(path))
+    except files.UNREADABLE:
         return None
 
 
 def _remove(tree: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(tree)
+    trees.remove(tree)

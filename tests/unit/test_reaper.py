@@ -16,7 +16,7 @@ from typing import ClassVar
 import pytest
 from click.testing import CliRunner
 
-from pytest_machine import owner, plugins, reaper, verdict
+from pytest_machine import owner, plugins, reaper
 from pytest_machine.cli import main
 from pytest_machine.errors import BadSpec, DriverError, DriverUnavailable, StoreError
 from pytest_machine.model import Id, Isolation, Network, Record, Seed, Seen, new_id
@@ -197,12 +197,12 @@ class TestWhatMayGo:
     def test_one_kept_on_purpose_only_with_everything(self, make: Make) -> None:
         run = dead_run()
         for record in (make(store=run.store, run=run.id), make("by-hand", ready=1.0)):
-            (record.directory / verdict.KEPT).write_text('{"because": "test_it failed"}')
+            (record.directory / "kept.json").write_text('{"because": "test_it failed"}')
         found = prune(registry())
         assert {(each.doomed, each.why) for each in found} == {(False, "it was kept on purpose: test_it failed")}
         assert len(WORLD) == 2
         assert run.store.names() == ["web"], "its keys stay too"
-        (next(iter(WORLD.values())).directory / verdict.KEPT).write_text("{")
+        (next(iter(WORLD.values())).directory / "kept.json").write_text("{")
         assert not any(each.doomed for each in prune(registry())), "when in doubt, it stays"
         assert all(each.doomed for each in prune(registry(), everything=True))
         assert not WORLD
@@ -304,7 +304,7 @@ class TestNetworks:
 
     def test_stays_with_a_machine_that_stays(self, make: Make) -> None:
         run = dead_run()
-        (make(store=run.store, run=run.id, lab="lab").directory / verdict.KEPT).write_text("{}")
+        (make(store=run.store, run=run.id, lab="lab").directory / "kept.json").write_text("{}")
         self.network(run.store, run.id)
         prune(registry())
         assert NETWORKS
@@ -392,10 +392,13 @@ class TestTrouble:
     def test_a_broken_record_made_by_hand(self, make: Make) -> None:
         record = make()
         (record.directory / "pytest-machine.json").write_text("{")
-        found = only(prune(registry(), everything=True))
+        found = only(prune(registry()))
         assert not found.doomed
-        assert "its record is broken" in found.why
-        assert f"rm -r '{record.directory}'" in found.why
+        assert "its record is damaged" in found.why
+        assert f"docker-machine rm -f {record.id}" in found.why
+        assert only(prune(registry(), everything=True)).doomed
+        assert not WORLD
+        assert not record.directory.exists()
 
     def test_two_at_once(self, make: Make) -> None:
         run = dead_run()
@@ -502,7 +505,7 @@ class TestTheEndOfARun:
                 run.end()
                 return path.open()
 
-            monkeypatch.setattr(reaper, "FileLock", lock)
+            monkeypatch.setattr(reaper, "lock_file", lock)
         reaper.main(run.directory, notes)
         assert ENDED == ["web"]
         assert not run.directory.exists()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import itertools
+import json
+import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,34 +17,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_machine.drivers.runc import RuncDriver, network, places
-from pytest_machine.errors import BadSpec, DriverError, StoreError
-from pytest_machine.model import Id, Network, new_id
+from pytest_machine.drivers.runc import RuncDriver, leases, network, places
+from pytest_machine.errors import BadSpec, DriverError
+from pytest_machine.model import Address, Id, Network, Record, new_id
 from pytest_machine.options import configure
 
 
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A host without machines, whose kernel does what it is told: only the book-keeping is tested here."""
-    for module in (network, places):
+    for module in (leases, places):
         monkeypatch.setattr(module, "STATE", tmp_path)
     monkeypatch.setattr(network, "_raise_bridge", lambda bridge: None)
     monkeypatch.setattr(network, "_routes", set)
     monkeypatch.setattr(network, "_subordinate_ranges", list)
+    monkeypatch.setattr("pytest_machine.drivers.runc.firewall.guard", lambda *_: None)
     return tmp_path
 
 
-def reserve(id_: Id | None = None, *, subnet: str | None = None, address: str | None = None) -> network.Lease:
+def reserve(id_: Id | None = None, *, subnet: str | None = None, address: str | None = None) -> leases.Lease:
     return network.reserve(id_ or new_id(), subnet=subnet, address=address)
 
 
 def test_each_has_its_own() -> None:
-    leases = [reserve() for _ in range(30)]
-    assert len({lease.ip for lease in leases}) == 30
-    assert len({lease.uid for lease in leases}) == 30
-    assert {lease.bridge for lease in leases} == {"ptm0"}
-    used = sorted(lease.uid for lease in leases)
-    assert all(b - a >= network.UID_COUNT for a, b in itertools.pairwise(used))
+    given = [reserve() for _ in range(30)]
+    assert len({lease.ip for lease in given}) == 30
+    assert len({lease.uid for lease in given}) == 30
+    assert {lease.bridge for lease in given} == {"ptm0"}
+    used = sorted(lease.uid for lease in given)
+    assert all(b - a >= leases.UID_COUNT for a, b in itertools.pairwise(used))
 
 
 def test_again_is_the_same() -> None:
@@ -48,7 +53,7 @@ def test_again_is_the_same() -> None:
     first = reserve(id_)
     reserve()
     assert reserve(id_) == first
-    assert network.ledger().leases[id_] == first
+    assert leases.ledger().leases[id_] == first
 
 
 def test_half_a_file_of_who_was_killed_goes(state: Path) -> None:
@@ -62,8 +67,8 @@ def test_half_a_file_of_who_was_killed_goes(state: Path) -> None:
 
 def test_many_at_once_share_nothing() -> None:
     with ThreadPoolExecutor(16) as pool:
-        leases = list(pool.map(lambda _: reserve(), range(60)))
-    assert len({lease.ip for lease in leases}) == len({lease.slot for lease in leases}) == 60
+        given = list(pool.map(lambda _: reserve(), range(60)))
+    assert len({lease.ip for lease in given}) == len({lease.slot for lease in given}) == 60
 
 
 def test_an_address_may_be_asked_for() -> None:
@@ -103,7 +108,7 @@ def test_what_the_host_has_a_route_to_is_passed_over(monkeypatch: pytest.MonkeyP
 
 
 def test_uids_of_the_hosts_users_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = [(network.UID_BASE + 5, network.UID_BASE + 6), (network.UID_BASE + 2 * network.UID_COUNT, 0x78000000)]
+    taken = [(leases.UID_BASE + 5, leases.UID_BASE + 6), (leases.UID_BASE + 2 * leases.UID_COUNT, 0x78000000)]
     monkeypatch.setattr(network, "_subordinate_ranges", lambda: taken)
     assert reserve().slot == 1
     assert reserve().uid >= 0x78000000
@@ -111,9 +116,9 @@ def test_uids_of_the_hosts_users_are_passed_over(monkeypatch: pytest.MonkeyPatch
 
 def test_ranges_are_clear_of_everybody_elses() -> None:
     """By systemd's table of uids: nspawn's end at 1878982655, the next begins at 2147352576; -1 is nobody's."""
-    assert network.UID_BASE > 1878982655
-    assert network.UID_BASE > 1000000 + 1000000000  # LXD's default
-    assert network.UID_BASE + network.SLOTS * network.UID_COUNT <= 2147352576
+    assert leases.UID_BASE > 1878982655
+    assert leases.UID_BASE > 1000000 + 1000000000  # LXD's default
+    assert leases.UID_BASE + leases.SLOTS * leases.UID_COUNT <= 2147352576
 
 
 def test_subordinate_ranges_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,11 +143,77 @@ def test_names_of_interfaces_fit() -> None:
     assert network.link(Id("0123456789"), 0) != network.link(Id("0123456789"), 1)
 
 
-def test_a_broken_ledger_is_said_and_not_overwritten(state: Path) -> None:
-    (state / "ledger.json").write_text('{"bridges": {}')
-    with pytest.raises(StoreError, match="cannot be read"):
+def turned(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[content.index(b"10.2") + 1] ^= 1  # another address, and still JSON
+    path.write_bytes(content)
+
+
+def instead(path: Path, make: Callable[[Path], object]) -> None:
+    path.unlink()
+    make(path)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "one byte": turned,
+    "half": lambda path: path.write_bytes(path.read_bytes()[:-20]),
+    "empty": lambda path: path.write_bytes(b""),
+    "no text": lambda path: path.write_bytes(b"\xff\xfe"),
+    "another": lambda path: path.write_bytes(b'{"bridges": [], "leases": 3}'),
+    "deep": lambda path: path.write_bytes(b"[" * 100_000),
+    "gone": lambda path: path.unlink(),
+    "a directory": lambda path: instead(path, lambda path: (path / "full").mkdir(parents=True)),
+    "a FIFO": lambda path: instead(path, os.mkfifo),
+    "a link": lambda path: instead(path, lambda path: path.symlink_to("/etc/passwd")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_ledger_heals_by_its_copy(state: Path, damage: Callable[[Path], object]) -> None:
+    first, second = reserve(), reserve()
+    damage(state / "ledger.json")
+    assert leases.ledger().leases == {first.id: first, second.id: second}
+    third = reserve()
+    assert third.ip not in (first.ip, second.ip)
+    assert third.slot not in (first.slot, second.slot)
+    network.release(second.id, lowered=True)
+    damage(state / "copy.ledger.json")
+    assert leases.ledger().leases == {first.id: first, third.id: third}
+    reserve(second.id)
+    assert json.loads((state / "ledger.json").read_text()) == json.loads((state / "copy.ledger.json").read_text())
+
+
+def test_a_ledger_is_rebuilt_by_the_tags(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "run", lambda *_, **__: "[]")
+    there = []
+    for _ in range(3):
+        lease = reserve()
+        record = Record(id=lease.id, name="a", driver="runc", store=Path("/s"), host="h", created=1)
+        places.Place(lease.id).write_tag(record.with_(address=Address(ip=lease.ip)))
+        os.chown(places.Place(lease.id).state, -1, lease.uid) if os.geteuid() == 0 else None
+        there.append(lease)
+    for name in ("ledger.json", "copy.ledger.json"):
+        (state / name).write_bytes(b"{")
+    found = leases.ledger().leases
+    assert {lease.id: lease.ip for lease in found.values()} == {lease.id: lease.ip for lease in there}
+    if os.geteuid() == 0:
+        assert found == {lease.id: lease for lease in there}
+    assert reserve().ip not in {lease.ip for lease in there}
+
+
+def test_a_disk_without_space_takes_no_address_and_keeps_none(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = reserve(), reserve()
+
+    def full(path: Path, content: bytes, **_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pytest_machine.drivers.runc.leases.store.write", full)
+    with pytest.raises(OSError, match="space"):
         reserve()
-    assert (state / "ledger.json").read_text() == '{"bridges": {}'
+    network.release(first.id, lowered=True)
+    assert leases.ledger().leases == {second.id: second}
+    (state / "ledger.json").unlink()
+    assert leases.ledger().leases == {second.id: second}, "the copy too"
 
 
 @pytest.fixture
@@ -200,7 +271,7 @@ def test_who_is_sealed() -> None:
     id_ = network.reserve(new_id(), subnet=None, address=None, apart=True).id
 
     def sealed() -> bool:
-        book = network.ledger()
+        book = leases.ledger()
         return book.sealed(book.lease(id_))
 
     assert not sealed()
@@ -218,9 +289,9 @@ def test_who_is_sealed() -> None:
 
 @given(st.integers(2, 250))
 def test_ipv6_addresses_have_the_number_of_the_others(number: int) -> None:
-    bridge = network.Bridge("ptm7", "10.5.0.0/24", network_of("front", subnet6="fd00:1::/64").to_json())
+    bridge = leases.Bridge("ptm7", "10.5.0.0/24", network_of("front", subnet6="fd00:1::/64").to_json())
     assert network.address6(bridge, f"10.5.0.{number}") == str(ipaddress.IPv6Address(f"fd00:1::{number:x}"))
-    assert network.address6(network.Bridge("ptm7", "10.5.0.0/24", network_of("front").to_json()), "10.5.0.9") == ""
+    assert network.address6(leases.Bridge("ptm7", "10.5.0.0/24", network_of("front").to_json()), "10.5.0.9") == ""
 
 
 def test_networks_of_older_versions_can_be_read(front: Network) -> None:

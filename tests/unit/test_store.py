@@ -154,11 +154,32 @@ def test_a_truncated_record_is_never_taken_for_a_whole_one(store: Store, make_re
         assert list(store.broken()) == ["web"]
 
 
-def test_a_newer_versions_record_can_be_read(store: Store, make_record: Make) -> None:
+@pytest.mark.parametrize("version", [2, 9, 10**9])
+def test_a_newer_versions_record_is_refused_and_stays_as_it_is(store: Store, make_record: Make, version: int) -> None:
     store.add(make_record())
     path = store.path / "machines" / "web" / RECORD
-    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 9, "invented": [1]}))
-    assert store.load("web").name == "web"
+    newer = json.dumps({**json.loads(path.read_text()), "version": version, "invented": [1]})
+    path.write_text(newer)
+    with pytest.raises(StoreError, match=f"version {version}, and this pytest-machine reads version 1: upgrade"):
+        store.load("web")
+    left = store.salvaged("web")
+    assert left is not None
+    assert left.newer
+    assert store.names() == ["web"]
+    assert list(store.broken()) == ["web"]
+    assert path.read_text() == newer
+
+
+@pytest.mark.parametrize("version", [0, -1, True, "1", 1.5, None, [], 10**400])
+def test_what_is_no_version(store: Store, make_record: Make, version: object) -> None:
+    store.add(make_record())
+    path = store.path / "machines" / "web" / RECORD
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": version}))
+    with pytest.raises(StoreError, match="'version'"):
+        store.load("web")
+    left = store.salvaged("web")
+    assert left is not None
+    assert not left.newer
 
 
 def test_a_store_may_be_moved(store: Store, make_record: Make, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pytest_machine.endpoint import Endpoint
 from pytest_machine.errors import DriverError, DriverUnavailable
 from pytest_machine.model import Address, Id, Isolation, Network, Record, Seed, Seen, State
 from pytest_machine.options import option, size
+from pytest_machine.stored import Damaged
 
 from . import claim, image, life, network, note, tags
 from .outer import Json, Outer, connect, meet
@@ -131,7 +132,8 @@ class DockerDriver:
                 if not outer.volumes(tags.ID):
                     network.drop_base(outer)
         if noted is not None:
-            note.write(record, noted.endpoint, busy=False)
+            with contextlib.suppress(OSError):  # on a full disk; the machine is gone, and so is the note soon
+                note.write(record, noted.endpoint, busy=False)
 
     def look(self, records: Sequence[Record]) -> Mapping[Id, Seen]:
         """Return what each engine says of its machines, with one question; two where a lab's networks are."""
@@ -154,6 +156,16 @@ class DockerDriver:
             things = [*outer.volumes(tags.ID), *outer.containers(tags.ID)]
         found = (tags.record(each["Labels"]) for each in things)
         return list({record.id: record for record in found if record is not None}.values())
+
+    def find_damaged(self) -> Iterable[Damaged]:
+        """Return what has a machine's or network's label that is damaged, and no other thing of it has a whole one."""
+        with connect(self._endpoint()) as outer:
+            things = [*outer.volumes(tags.ID), *outer.containers(tags.ID)]
+            networks = outer.networks(tags.NETWORK_ID)
+        whole = {found.id for each in things if (found := tags.record(each["Labels"])) is not None}
+        damaged = [tags.damaged(each["Labels"], _name(each)) for each in (*things, *networks)]
+        left = {each.id or each.place: each for each in damaged if each is not None and each.id not in whole}
+        return list(left.values())
 
     def start(self, record: Record) -> None:
         """Start the container."""
@@ -272,6 +284,10 @@ class DockerDriver:
         with connect(where) as outer:
             yield outer
         note.write(record, where, busy=False)
+
+
+def _name(thing: Json) -> str:
+    return str(thing.get("Name") or thing.get("Id") or "")
 
 
 def _seen(outer: Outer, records: Sequence[Record]) -> dict[Id, Seen]:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pytest_machine import store
 from pytest_machine.endpoint import Endpoint
 from pytest_machine.model import Record
+from pytest_machine.support import files, parsing
 
 _FILE = "docker-engine.json"
 
@@ -28,9 +29,17 @@ class Note:
 def read(record: Record) -> Note | None:
     """Return what is noted of a machine; None when nothing is, or its store is gone."""
     try:
-        found = json.loads((record.directory / _FILE).read_text("utf-8"))
-        return Note(Endpoint(**found["endpoint"]), bool(found["busy"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        found = files.read_table(record.directory / _FILE, "the note")
+        given = parsing.table(found.get("endpoint"), "'endpoint'")
+        return Note(
+            Endpoint(
+                parsing.text(given.get("url"), "'url'"),
+                parsing.text(given.get("certs", ""), "'certs'"),
+                parsing.boolean(given.get("verify", True), "'verify'"),
+            ),
+            parsing.boolean(found.get("busy"), "'busy'"),
+        )
+    except files.UNREADABLE:
         return None
 
 

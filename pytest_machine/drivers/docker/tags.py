@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 
+from pytest_machine import stored
 from pytest_machine.model import Address, Network, Record
+from pytest_machine.stored import Damaged, Newer
+from pytest_machine.support import parsing
+from pytest_machine.support.parsing import Malformed
 
 PREFIX = "pytest-machine"
 ID = f"{PREFIX}.id"
@@ -54,22 +58,50 @@ def of_network(network: Network) -> Labels:
 
 
 def record(labels: Mapping[str, str] | None) -> Record | None:
-    """Return the record that labels hold; None when they are not ours, or not whole."""
-    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-        return Record.from_json(json.loads((labels or {})[RECORD]))
+    """Return the record that labels hold; None when they are not ours, or damaged."""
+    with contextlib.suppress(Malformed):
+        return Record.from_json(_value(labels, RECORD))
     return None
 
 
 def address(labels: Mapping[str, str]) -> Address | None:
-    """Return the address that labels hold."""
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        found = json.loads(labels[ADDRESS])
-        return Address(**{f.name: found[f.name] for f in fields(Address) if f.name in found})
+    """Return the address that labels hold; None when they hold none, or it is damaged."""
+    with contextlib.suppress(Malformed):
+        return Address.from_json(_value(labels, ADDRESS))
     return None
 
 
 def network(labels: Mapping[str, str] | None) -> Network | None:
-    """Return the network that labels hold; None when they are not ours."""
-    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-        return Network.from_json(json.loads((labels or {})[NETWORK]))
+    """Return the network that labels hold; None when they are not ours, or damaged."""
+    with contextlib.suppress(Malformed):
+        return Network.from_json(_value(labels, NETWORK))
     return None
+
+
+def damaged(labels: Mapping[str, str] | None, place: str) -> Damaged | None:
+    """Return what is left to know of a thing with a machine's or network's label that is damaged; None of any other."""
+    given = labels or {}
+    for kind, key, whole, read in (
+        ("machine", ID, RECORD, Record.from_json),
+        ("network", NETWORK_ID, NETWORK, Network.from_json),
+    ):
+        if key not in given:
+            continue
+        data: object = {name: given.get(f"{PREFIX}.{name}", "") for name in ("name", "host", "run")}
+        try:
+            id_ = stored.id_(given[key], f"the label '{key}'")
+            read(_value(given, whole))
+        except Newer as error:
+            return stored.damaged(data, error, id=id_, place=place, kind=kind)
+        except Malformed as error:
+            with contextlib.suppress(Malformed):
+                return stored.damaged(data, error, id=stored.id_(given[key]), place=place, kind=kind)
+            return stored.damaged(data, error, id="", place=place, kind=kind)
+    return None
+
+
+def _value(labels: Mapping[str, str] | None, key: str) -> object:
+    text = (labels or {}).get(key)
+    if not isinstance(text, str):
+        raise Malformed(f"there is no label '{key}'")
+    return parsing.json_value(text.encode("utf-8", "surrogatepass"), f"the label '{key}'")

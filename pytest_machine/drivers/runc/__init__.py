@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import ClassVar, NoReturn
 
-from pytest_machine import images
+from pytest_machine import images, stored
 from pytest_machine.errors import DriverError, DriverUnavailable, LimitExceeded, Unsupported, UsageError
 from pytest_machine.model import (
     Address,
@@ -33,13 +33,14 @@ from pytest_machine.model import (
 )
 from pytest_machine.options import option
 from pytest_machine.owner import cache_dir
+from pytest_machine.stored import Damaged
 from pytest_machine.waiting import NotYet, wait
 
 # What one ability alone needs is imported where it begins: whoever asks for an address is in a hurry.
-from . import bundle, cgroups, guest, kernel, network, storage
+from . import bundle, cgroups, guest, kernel, leases, network, storage
 from .command import installed, run
 from .life import RUNTIME, Shape, launch, namespaces, plug, process, shut
-from .places import Place, read, tags, write
+from .places import Place, damaged, read, tags, write
 
 _PROGRAMS = {"runc": "runc", "ip": "iproute2", "nft": "nftables", "nsenter": "util-linux", "mkfs.ext4": "e2fsprogs"}
 
@@ -121,7 +122,7 @@ class RuncDriver:
 
     def _create(self, record: Record, seed: Seed, holder: int | None = None) -> None:
         place = Place(record.id)
-        lease = network.ledger().lease(record.id)
+        lease = leases.ledger().lease(record.id)
         owner = lease.uid if self.userns else 0
         if not place.seeded():
             storage.make(place, disk=self.disk, owner=owner)
@@ -149,12 +150,22 @@ class RuncDriver:
 
     def look(self, records: Sequence[Record]) -> Mapping[Id, Seen]:
         """Return what `/proc` and the ledger say of each machine."""
-        book = network.ledger()
+        book = leases.ledger()
         return {record.id: _seen(record, book) for record in records}
 
     def find(self) -> Iterable[Record]:
         """Return the records in the tags of this host."""
         return list(tags())
+
+    def find_damaged(self) -> Iterable[Damaged]:
+        """Return the machines of this host whose tags cannot be read, or are gone."""
+        before = leases.ledger().leases
+        there = list(damaged())
+        known = {each.id for each in there} | {each.id for each in tags()}
+        # A folder that was removed by hand leaves the lease. Looked at before and after: the tag comes before the
+        # lease and goes after it.
+        left = [id_ for id_ in leases.ledger().leases if id_ in before and id_ not in known]
+        return [*there, *(stored.damaged(None, "there is no tag", id=id_, place="its lease") for id_ in left)]
 
     def note(self, record: Record) -> None:
         """Note every file, process, mount, rule, address and setting of the machine."""
@@ -293,7 +304,7 @@ class RuncDriver:
         """Move the images of a stopped machine's Docker into the cache."""
         from . import preload
 
-        owner = network.ledger().lease(record.id).uid if self.userns else 0
+        owner = leases.ledger().lease(record.id).uid if self.userns else 0
         return preload.keep(Place(record.id), self._kept(key), owner=owner)
 
     def console(self, record: Record) -> str:
@@ -358,7 +369,7 @@ def _half_of_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
-def _seen(record: Record, book: network.Ledger) -> Seen:
+def _seen(record: Record, book: leases.Ledger) -> Seen:
     place = Place(record.id)
     lease = book.leases.get(record.id)
     if not place.state.exists():
@@ -386,7 +397,7 @@ def _check_user_namespaces() -> None:
         _refuse_user_namespaces(f"overlayfs takes idmapped layers since Linux 5.19, this is {release}")
     source = _existing(cache_dir())
     try:
-        with kernel.namespaces(network.UID_BASE, network.UID_COUNT) as holder:
+        with kernel.namespaces(leases.UID_BASE, leases.UID_COUNT) as holder:
             descriptor = os.open(f"/proc/{holder}/ns/user", os.O_RDONLY)
             try:
                 kernel.try_idmapped(source, descriptor)

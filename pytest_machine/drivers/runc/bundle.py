@@ -17,7 +17,7 @@ from pytest_machine.images import INIT
 from pytest_machine.model import Value
 from pytest_machine.options import size
 
-from .network import UID_COUNT
+from .leases import UID_COUNT
 
 # What a machine without a user namespace does not get: the host's modules, clock, raw hardware, kernel log and policy,
 # and DAC_READ_SEARCH, which opens any file of the disk that /var/lib/docker lies on by its inode's number.

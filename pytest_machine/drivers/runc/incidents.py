@@ -20,7 +20,7 @@ from pytest_machine.model import Incident, Record, Trouble
 from pytest_machine.support import trees
 from pytest_machine.support.text import visible
 
-from . import cgroups, network
+from . import cgroups, leases
 from .kernel import open_lines
 from .places import Place
 
@@ -50,8 +50,8 @@ class Line:
 def found(record: Record) -> list[Incident]:
     """Return all that befell a machine since it was made."""
     place = Place(record.id)
-    lease = network.ledger().leases.get(record.id)
-    uids = range(lease.uid, lease.uid + network.UID_COUNT) if lease else range(0)
+    lease = leases.ledger().leases.get(record.id)
+    uids = range(lease.uid, lease.uid + leases.UID_COUNT) if lease else range(0)
     lines = log()
     told = of_log(lines, group=f"/{cgroups.ROOT}/{record.id}", uids=uids, since=record.created)
     if not lines:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pytest_machine.errors import DriverError
 
-from . import cgroups, kernel, network, storage
+from . import cgroups, kernel, leases, network, storage
 from .bundle import Bundle, capabilities
 from .places import RUN, Place, let_in, make_passable, write
 
@@ -59,12 +59,12 @@ def process(place: Place) -> int | None:
 
 def namespaces(place: Place, *, userns: bool) -> AbstractContextManager[int]:
     """Hold the namespaces of a boot for a while; yields the pid that sits in them."""
-    return kernel.namespaces(network.ledger().lease(place.id).uid if userns else None, network.UID_COUNT)
+    return kernel.namespaces(leases.ledger().lease(place.id).uid if userns else None, leases.UID_COUNT)
 
 
 def plug(place: Place, holder: int) -> None:
     """Give them the machine's own interface."""
-    book = network.ledger()
+    book = leases.ledger()
     lease = book.lease(place.id)
     network.plug(lease, book.bridges[lease.bridge], holder)
 
@@ -90,7 +90,7 @@ def launch(place: Place, shape: Shape, holder: int | None = None) -> None:
 def _boot(place: Place, shape: Shape, holder: int, *, again: bool = False) -> None:
     from . import preload  # here, because whoever only asks for an address is in a hurry
 
-    lease = network.ledger().lease(place.id)
+    lease = leases.ledger().lease(place.id)
     make_passable(place.run)
     let_in(place.run, lease.uid)
     root = _lay(place, shape, holder)
@@ -121,7 +121,7 @@ def _boot(place: Place, shape: Shape, holder: int, *, again: bool = False) -> No
     if layers:
         preload.lifted(place)
     network.open_up(lease.bridge, again=again)
-    book = network.ledger()
+    book = leases.ledger()
     lease = book.lease(place.id)
     for name in lease.links:
         network.rejoin(lease, book.bridges[name], pid)

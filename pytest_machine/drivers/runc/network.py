@@ -1,8 +1,8 @@
 """Bridges, addresses and uid ranges of this host's machines: given out under one lock, given back, never shared.
 
-One file (`ledger`) says who has what. It is replaced whole, so a crash leaves the old state or the new one; what is in
-the kernel is brought in step with it whenever somebody comes by. A bridge comes with its first machine and goes with
-its last, and with it all that we changed of the host: its nft table, its two rules in iptables' FORWARD, IP forwarding.
+The ledger (`leases`) says who has what. What is in the kernel is brought in step with it at every call. A bridge comes
+with its first machine and goes with its last, and with it all that we changed of the host: its nft table, its two rules
+in iptables' FORWARD, IP forwarding.
 """
 
 from __future__ import annotations
@@ -11,23 +11,16 @@ import ipaddress
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-from pytest_machine.errors import BadSpec, DriverError, StoreError
+from pytest_machine.errors import BadSpec, DriverError
 from pytest_machine.model import Id, Network, Value, names
 
 from . import cgroups, firewall, kernel
 from .command import run
-from .places import STATE, locked, write
-
-UID_BASE = 0x70000000
-"""Where the uid ranges begin: the first id that neither systemd-nspawn (524288 to 1878982655) nor LXD's default
-(1000000 to 1001000000) gives out, by systemd's UIDS-GIDS table. /etc/subuid is looked at besides."""
-UID_COUNT = 65536
-"""How many ids a machine has."""
-SLOTS = 4092
-"""How many ranges fit below 2147352576, where systemd's next range begins; a /20 has as many addresses."""
+from .leases import SLOTS, UID_BASE, UID_COUNT, Bridge, Lease, Ledger, ledger, save, stray_bridges
+from .places import locked
 
 # Seconds in which the kernel has removed a dead machine's namespace, and its interfaces with it; 15 ms is usual.
 _NAMESPACE_GOES = 0.25
@@ -36,108 +29,6 @@ _NAMESPACE_GOES = 0.25
 # seldom use, tried in order; what the host has a route to is passed over.
 _SUBNETS = tuple(f"10.{second}.{third}.0/20" for second in (213, 215, 217, 219) for third in (0, 64, 128, 192))
 _LAB_SUBNETS = tuple(f"10.{second}.{third}.0/24" for second in (221, 223, 225, 227) for third in range(256))
-
-
-@dataclass(frozen=True, slots=True)
-class Bridge:
-    """One bridge of ours."""
-
-    name: str
-    subnet: str
-    network: dict[str, object] | None = None
-    """The lab's network that it is; None for the one that reaches the host and the outside."""
-    forwarding: str = ""
-    """What ``net.ipv4.ip_forward`` was before we set it; empty if it was on."""
-
-    @property
-    def range(self) -> ipaddress.IPv4Network:
-        """The subnet, to count with."""
-        return ipaddress.IPv4Network(self.subnet)
-
-    @property
-    def of_lab(self) -> Network | None:
-        """The lab's network that it is, as a value."""
-        return Network.from_json(self.network) if self.network is not None else None
-
-    @property
-    def gateway(self) -> str:
-        """The host's address on it: the first of the subnet."""
-        return str(self.range[1])
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """What one machine has of the host."""
-
-    id: Id
-    slot: int
-    bridge: str
-    ip: str
-    links: dict[str, str] = field(default_factory=dict)
-    """Lab networks' bridges that it sits on → its address there."""
-    apart: bool = False
-    """Whether it talks to other machines over such networks alone."""
-
-    @property
-    def uid(self) -> int:
-        """The host's id of the machine's root."""
-        return UID_BASE + self.slot * UID_COUNT
-
-
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """Who has what."""
-
-    bridges: dict[str, Bridge]
-    leases: dict[Id, Lease]
-
-    def lease(self, id_: Id) -> Lease:
-        """Return a machine's lease; raises `DriverError` when it has none."""
-        if id_ not in self.leases:
-            raise DriverError(
-                "The machine has no address on this host any more.", hint="destroy it and create it again"
-            )
-        return self.leases[id_]
-
-    def sealed(self, lease: Lease) -> bool:
-        """Return whether all networks that a machine reaches others by are isolated."""
-        on = [self.bridges[name].of_lab for name in lease.links if name in self.bridges]
-        return lease.apart and bool(on) and all(each is not None and each.isolated for each in on)
-
-    def taken(self, bridge: str) -> set[str]:
-        """Return the addresses that are in use on a bridge."""
-        return {lease.ip for lease in self.leases.values() if lease.bridge == bridge} | {
-            lease.links[bridge] for lease in self.leases.values() if bridge in lease.links
-        }
-
-
-def ledger() -> Ledger:
-    """Return the ledger as it is now."""
-    path = STATE / "ledger.json"
-    try:
-        data = json.loads(path.read_text())
-        return Ledger(
-            {name: Bridge(**bridge) for name, bridge in data["bridges"].items()},
-            {Id(id_): Lease(**lease) for id_, lease in data["leases"].items()},
-        )
-    except FileNotFoundError:
-        return Ledger({}, {})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StoreError(
-            "The ledger of this host's machines cannot be read.",
-            facts={"file": path, "reason": error},
-            hint=f"when no tests run: rm {path} && pytest-machine prune",
-        ) from error
-
-
-def _save(book: Ledger) -> None:
-    write(
-        STATE / "ledger.json",
-        {
-            "bridges": {name: asdict(bridge) for name, bridge in book.bridges.items()},
-            "leases": {id_: asdict(lease) for id_, lease in book.leases.items()},
-        },
-    )
 
 
 def mac(ip: str) -> str:
@@ -171,7 +62,7 @@ def reserve(id_: Id, *, subnet: str | None, address: str | None, apart: bool = F
             bridge = _bridge_for(book, subnet)
             book.bridges[bridge.name] = bridge
             book.leases[id_] = Lease(id_, *_slot_and_address(book, bridge, address), apart=apart)
-            _save(book)
+            save(book)
         lease = book.leases[id_]
         _raise_bridge(book.bridges[lease.bridge])
         return lease
@@ -185,9 +76,10 @@ def _bridge_for(book: Ledger, subnet: str | None) -> Bridge:
 
 
 def _free_name(book: Ledger) -> str:
-    return next(
-        name for name in (f"ptm{number}" for number in range(len(book.bridges) + 1)) if name not in book.bridges
-    )
+    # A bridge that the ledger does not have is left of one that was damaged; its network is not this one's.
+    there = stray_bridges(book)
+    names = (f"ptm{number}" for number in range(len(book.bridges) + len(there) + 1))
+    return next(name for name in names if name not in book.bridges and name not in there)
 
 
 def _free_subnet(book: Ledger, candidates: Iterable[str]) -> str:
@@ -292,7 +184,7 @@ def open_up(name: str, *, again: bool = False) -> None:
             firewall.open_up(name, "", (), ipv6=bool(network.subnet6))
         elif before := firewall.open_up(name, bridge.subnet, ports):
             book.bridges[name] = replace(bridge, forwarding=before)
-            _save(book)
+            save(book)
         _opened[key] = (ports, time.monotonic())
 
 
@@ -349,7 +241,9 @@ def release(id_: Id, *, lowered: bool) -> None:
             firewall.guard(bridge.name, _ports(book, bridge.name))
         if not book.leases:
             cgroups.remove_root()
-        _save(book)
+            for stray in stray_bridges(book):
+                _remove_link(stray)
+        save(book)
 
 
 def _lower_bridge(bridge: Bridge) -> None:
@@ -462,7 +356,7 @@ def join(id_: Id, network: Network, pid: int) -> str:
             lease = replace(lease, links={**lease.links, bridge.name: free})
             book.bridges[bridge.name] = bridge
             book.leases[id_] = lease
-            _save(book)
+            save(book)
     if book.sealed(lease) != before:
         open_up(lease.bridge)
     return rejoin(lease, bridge, pid)
@@ -498,7 +392,7 @@ def leave(id_: Id, network: Network) -> None:
             return
         before = book.sealed(lease)
         book.leases[id_] = replace(lease, links={k: v for k, v in lease.links.items() if k != bridge.name})
-        _save(book)
+        save(book)
         _remove_link(link(id_, int(bridge.name.removeprefix("ptm"))))
     if book.sealed(book.leases[id_]) != before:
         open_up(lease.bridge)
@@ -518,7 +412,7 @@ def drop(network: Network) -> None:
                 book.leases[id_] = replace(lease, links={k: v for k, v in lease.links.items() if k != bridge.name})
         _lower_bridge(bridge)
         del book.bridges[bridge.name]
-        _save(book)
+        save(book)
 
 
 def _lab_bridge(book: Ledger, network: Network) -> Bridge:

@@ -9,17 +9,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_machine import store
+from pytest_machine import store, stored
 from pytest_machine.model import Id, Record
+from pytest_machine.stored import Damaged
+from pytest_machine.support import files, parsing
+from pytest_machine.support.parsing import Malformed
+from pytest_machine.support.text import shell_word, visible
 
 STATE = Path("/var/lib/pytest-machine/runc")
 """Survives a boot: tags, leases, disks."""
 RUN = Path("/run/pytest-machine/runc")
 """Gone at the next boot, as is all that it speaks of: mounts, pids."""
+
+# Bytes of the note of a machine's files.
+_LARGEST = 256 << 20
 
 
 def write(path: Path, data: object) -> None:
@@ -29,9 +36,9 @@ def write(path: Path, data: object) -> None:
 
 
 def read(path: Path) -> dict[str, str]:
-    """Return what was written of a machine."""
-    found: dict[str, str] = json.loads(path.read_text())
-    return found
+    """Return what was written of a machine; raises `OSError` or `Malformed`."""
+    found = files.read_table(path, f"'{path.name}'", largest=_LARGEST)
+    return {key: parsing.lines(value, f"an entry of '{path.name}'") for key, value in found.items()}
 
 
 def make_passable(folder: Path) -> None:
@@ -58,7 +65,7 @@ def locked(name: str) -> Iterator[None]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         # Of somebody who was killed while writing what this lock guards: nobody else is at it now.
-        for half in STATE.glob(f".{name}.json.*.tmp"):
+        for half in STATE.glob(f".*{name}.json.*.tmp"):
             half.unlink(missing_ok=True)
         yield
     finally:
@@ -128,12 +135,49 @@ class Place:
 
 
 def tags() -> Iterator[Record]:
-    """Return the record in every tag; a folder without a readable one is not a machine yet, or not any more."""
+    """Return the record in every tag that can be read."""
+    for id_ in _ids(STATE):
+        with contextlib.suppress(*files.UNREADABLE):
+            yield Record.from_json(files.read_json(Place(Id(id_)).tag, "the tag"))
+
+
+def damaged() -> Iterator[Damaged]:
+    """Return every machine whose tag cannot be read, or of which anything is there without a tag."""
+    for id_ in sorted({*_ids(STATE), *_ids(RUN)}):
+        place = Place(Id(id_))
+        data: object = None
+        try:
+            data = files.read_json(place.tag, "the tag")
+            if Record.from_json(data).id != id_:
+                raise Malformed("it is the tag of another machine")
+        except FileNotFoundError:
+            # The tag comes first and goes last: where there is nothing else, it is being written or removed.
+            if _has_more(place) and not os.path.lexists(place.tag):
+                yield _left(None, "there is no tag", id_, place)
+        except files.UNREADABLE as error:
+            yield _left(data, error if isinstance(error, Malformed) else files.reason(error), id_, place)
+
+
+def _left(data: object, reason: Exception | str, id_: str, place: Place) -> Damaged:
     try:
-        folders = sorted((STATE / "machines").iterdir())
-    except FileNotFoundError:
-        return
-    for folder in folders:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            data: Mapping[str, object] = json.loads((folder / "tag.json").read_text())
-            yield Record.from_json(data)
+        return stored.damaged(data, reason, id=stored.id_(id_), place=str(place.tag))
+    except Malformed:
+        where = place.state if os.path.lexists(place.state) else place.run
+        reason = f"its folder is not named like a machine; rm -r -- {shell_word(str(where))}"
+        return stored.damaged(data, reason, id="", place=visible(str(where), lines=False))
+
+
+def _has_more(place: Place) -> bool:
+    with contextlib.suppress(OSError):
+        if any(place.run.iterdir()):
+            return True
+    with contextlib.suppress(OSError):
+        return any(not path.name.endswith(".tmp") for path in place.state.iterdir())
+    return False
+
+
+def _ids(top: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in (top / "machines").iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []

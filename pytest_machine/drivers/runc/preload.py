@@ -20,7 +20,7 @@ from pathlib import Path
 from pytest_machine import preloads
 from pytest_machine.images import Image
 
-from . import kernel, network, storage
+from . import kernel, leases, storage
 from .command import run
 from .kernel import mount_idmapped
 from .places import Place
@@ -129,7 +129,7 @@ def lay(place: Place, root: Path, *, owner: int) -> Path | None:
         base = int(str(kept.facts["owner"]))
         point = _point(place)
         point.mkdir(exist_ok=True)
-        with kernel.user_namespace(base, owner, network.UID_COUNT) as descriptor:
+        with kernel.user_namespace(base, owner, leases.UID_COUNT) as descriptor:
             mount_idmapped(kept.path / "layers", point, descriptor)
         layers = sorted(path.name for path in (kept.path / "layers").iterdir())
     there = storage.attach(place) / "docker" / "overlay2"
