@@ -201,19 +201,6 @@ def expires(path: Path) -> datetime:
     return _load_cert(path).not_valid_after_utc
 
 
-def merged_bundle(theirs: Path, ca: bytes, target: Path) -> None:
-    """Write to `target` all that `theirs` (a bundle, or a directory of certificates) trusts, and `ca`.
-
-    ``REQUESTS_CA_BUNDLE`` and its like replace what a client was told to trust, so that what they name must trust our
-    authority too. One that names nothing adds nothing.
-    """
-    files = sorted(theirs.iterdir()) if theirs.is_dir() else [theirs]
-    # By content, because a directory as OpenSSL wants it has each certificate under two names.
-    parts = dict.fromkeys(file.read_bytes().strip() for file in files if file.is_file())
-    parts[ca.strip()] = None
-    write(target, b"\n".join(parts) + b"\n", mode=0o644, durable=False)
-
-
 def _ensure_authority(places: Places) -> tuple[x509.Certificate, Key]:
     cert_path, key_path = places.path("ca.pem"), places.path("ca-key.pem")
     if cert_path.exists():

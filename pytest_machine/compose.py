@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from .engine import uncovered
+from .client_environment import uncovered
 from .errors import CommandFailed, MachineError, NotRunning, UsageError, WaitTimeout
 from .model import Result, names
 
@@ -138,7 +138,7 @@ class Compose:
         return container  # type: ignore[no-any-return]  # docker-py's stubs know no labels
 
     def _said(self, *argv: str, timeout: float | None = None) -> Result:
-        env = {**uncovered(), **self.machine.env, **self._env}
+        env = {**self.machine.env_over(uncovered()), **self._env}
         files = [part for path in self.files for part in ("--file", str(path))]
         command = (*program(env.get("PATH", os.defpath), env.get("DOCKER_CONFIG", "")), "--project-name", self.project)
         full = (*command, "--ansi", "never", *files, *argv)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from . import endpoint
+from .client_environment import uncovered
 from .errors import DriverError
 from .knock import context
 from .knock import ping as ping  # noqa: PLC0414  # others ask for it here
@@ -73,43 +73,6 @@ def load(address: Address, *, certs: Path, archive: Iterable[bytes], name: str, 
             hint="make the archive with: docker save -o image.tar IMAGE",
         )
     return [str(one["stream"]).strip().partition(": ")[2] for one in said if "stream" in one]
-
-
-_covered: list[dict[str, str | None]] = []
-"""What the environment's variables were before machines' own were shown in it, outermost first (`covering`)."""
-
-
-@contextlib.contextmanager
-def covering(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables of this process for a while; afterwards they are what they were, and meanwhile `local` knows.
-
-    Several may overlap and end in any order: a test's machine goes before the one that the test's factory made.
-    """
-    before = {name: os.environ.get(name) for name in variables}
-    _covered.append(before)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        place = next(index for index, layer in enumerate(_covered) if layer is before)
-        del _covered[place]
-        for name, value in before.items():
-            over = next((layer for layer in _covered[place:] if name in layer), None)
-            if over is not None:
-                over[name] = value  # somebody else's is shown now, and gives way to what ours had covered
-            elif value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def uncovered() -> dict[str, str]:
-    """Return the environment as it was before any machine's variables were shown in it: the user's own."""
-    # Not `dict(os.environ)`: that raises where another thread takes one away meanwhile.
-    found = {name: os.environ.get(name) for name in list(os.environ)}
-    for before in reversed(_covered):
-        found |= before
-    return {name: value for name, value in found.items() if value is not None}
 
 
 @contextlib.contextmanager

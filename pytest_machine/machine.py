@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from . import birth, certs, cleaning, engine, service
+from . import birth, certs, cleaning, client_environment, engine, service
 from .capture import LIMIT, OWN, Capture, Captures
 from .connection import AnyBytes, AnyPath
 from .driver import (
@@ -65,11 +65,6 @@ _FIRST, _ANSWER = 5.0, 60.0
 
 # What the engine held when the machine was noted.
 _PRISTINE = "pristine.json"
-
-# What requests, curl and OpenSSL read, in this order of precedence. Each hides a machine's own authority from clients
-# that are configured by DOCKER_CERT_PATH (requests' bug 3829), so each gets a bundle that has both.
-_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 
 
 class _Off(NotRunning, ConnectionError):
@@ -235,34 +230,29 @@ class Machine:
     def env(self) -> dict[str, str]:
         """The variables that make ``docker``, Compose, Testcontainers and ``docker.from_env()`` talk to it.
 
-        Where the environment names a bundle of authorities (``REQUESTS_CA_BUNDLE`` and its like) or a proxy, that would
-        come between: then those variables are here too, with a bundle that has both and with its address excepted.
+        Where this process's environment names a bundle of authorities (``REQUESTS_CA_BUNDLE`` and its like) or a proxy,
+        those variables are here too: with a bundle that has both authorities, and with the machine's address excepted.
+        A variable that speaks of another engine (``DOCKER_CONTEXT``, ``DOCKER_API_VERSION`` and more) is empty here,
+        which clients take for unset.
         """
+        return {name: value or "" for name, value in self._changes(os.environ).items()}
+
+    def env_over(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return an environment for a child process whose Docker clients are to talk to this machine."""
+        return client_environment.applied(environ, self._changes(environ))
+
+    def _changes(self, environ: Mapping[str, str]) -> client_environment.Changes:
         self._must_exist()
-        found = {
-            "DOCKER_HOST": self.url,
-            "DOCKER_TLS_VERIFY": "1",
-            "DOCKER_CERT_PATH": str(self.record.directory),
-            "DOCKER_MACHINE_NAME": self.name,
-            "TESTCONTAINERS_HOST_OVERRIDE": self.ip,
-        }
-        authority = (self.record.directory / "ca.pem").read_bytes()
-        for variable in _BUNDLES:
-            theirs = Path(os.environ.get(variable, ""))
-            if theirs.is_file() and theirs.parent != self.record.directory:
-                target = self.record.directory / f"bundle-{variable.lower()}.pem"
-                certs.merged_bundle(theirs, authority, target)
-                found[variable] = str(target)
-        if any(os.environ.get(variable) for variable in _PROXIES):
-            for variable in ("NO_PROXY", "no_proxy"):
-                excepted = [part for part in os.environ.get(variable, "").split(",") if part]
-                found[variable] = ",".join(dict.fromkeys([*excepted, self.ip]))
-        return found
+        return client_environment.changes(self.address, name=self.name, certs=self.record.directory, environ=environ)
+
+    def cover(self) -> client_environment.Cover:
+        """Set `env` in this process until the cover is ended."""
+        return client_environment.Cover(self._changes(os.environ))
 
     @contextlib.contextmanager
     def environment(self) -> Iterator[None]:
-        """Set `env` in this process for a while; afterwards the variables are what they were."""
-        with engine.covering(self.env):
+        """Set `env` in this process for a block; afterwards the variables are what they were."""
+        with client_environment.covering(self._changes(os.environ)):
             yield
 
     # What is in it.

@@ -28,8 +28,9 @@ from types import ModuleType
 
 from filelock import Timeout
 
-from . import engine, memory, owner, verdict
+from . import memory, owner, verdict
 from .birth import KEY
+from .client_environment import uncovered
 from .driver import Driver, SupportsAdoption, SupportsDamagedTags, SupportsNetworks
 from .errand import Errand
 from .errors import DriverUnavailable, MachineError, StoreError, UsageError
@@ -159,7 +160,7 @@ def _start(directory: Path) -> None:
             stderr=log,
             cwd="/" if os.name != "nt" else None,
             # It may be started anew in the middle of a test, whose machine is no place to look for machines.
-            env=engine.uncovered(),
+            env=uncovered(),
             # Ours to outlive: no terminal's Ctrl-C, no CI's kill of the process group reaches it.
             start_new_session=True,
             creationflags=getattr(subprocess, "DETACHED_PROCESS", 0),

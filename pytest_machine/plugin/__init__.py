@@ -1,7 +1,7 @@
 """The pytest plugin: the mark ``machine``, the fixtures, sharing, and what is said of it all.
 
 Loaded in every run of everybody who has the package installed, so it must cost next to nothing: until a test wants a
-machine, only this module, `fixtures` and `settings` are imported. A test in tests/plugin holds that.
+machine, only this module, `fixtures`, `settings` and `tracking` are imported. A test in tests/plugin holds that.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 
 from pytest_machine import hookspecs
 
-from . import fixtures, settings
+from . import fixtures, settings, tracking
 
 if TYPE_CHECKING:
     from .rooms import Rooms
@@ -40,6 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make mark and fixtures known."""
     config.addinivalue_line("markers", _MARK)
     config.pluginmanager.register(fixtures, "machine-fixtures")
+    config.stash[tracking.TRACKING] = follows = tracking.Tracking()
+    config.pluginmanager.register(follows, "machine-tracking")
 
 
 @pytest.hookimpl(trylast=True)  # behind the test's own parameters, in its id too

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
@@ -104,15 +102,9 @@ def _factory(request: pytest.FixtureRequest) -> MachineFactory:
 
 
 @pytest.fixture
-def machines(request: pytest.FixtureRequest) -> Generator[Machines]:
+def machines(request: pytest.FixtureRequest) -> Machines:
     """All machines that the test's marks ask for: by index, by name, in a loop."""
-    found = _of_test(request)
-    from .keeper import reported
-
-    with ExitStack() as shown:
-        with reported():
-            shown.enter_context(found[0].environment())
-        yield found
+    return _of_test(request)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pytest_machine.disturbance import Disturbance
     from pytest_machine.lab import Lab
 
-    from .pool import Node
+    from .tracking import Node
 
 
 class Healing:

@@ -6,13 +6,16 @@ import contextlib
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import pytest
+
 from pytest_machine.errors import BadSpec, EngineFailed
 
-from . import levels, marker, matrix, rooms
+from . import levels, marker, matrix, rooms, tracking
 from .keeper import Keeper, reported
 from .machines import MachineFactory, Machines
 from .marker import Asked, read, single
-from .pool import Node, Pool, scope_node, shared_scope
+from .pool import Pool, scope_node, shared_scope
+from .tracking import Node
 
 if TYPE_CHECKING:
     from pytest_machine.lab import Lab
@@ -34,6 +37,7 @@ def of_test(item: Node) -> Machines:
             found = _lease(keeper, Pool.at(scope_node(item, scope), keeper), asked, own=scope == "never", listed=listed)
         rooms.of(item.config).looking.leased(item, found, asked, found.lab)
         rooms.of(item.config).healing.leased(item, found.lab)
+        rooms.of(item.config).environment.show(found[0])
         _form(found, asked)
         return found
 
@@ -46,8 +50,8 @@ def of_scope(node: Node) -> Machines:
         found = _lease(keeper, Pool.at(node, keeper), asked, own=True)
         rooms.of(node.config).looking.leased(node, found, asked, found.lab)
         rooms.of(node.config).healing.leased(node, found.lab)
+        tracking.of(node.config).use(node)
         _form(found, asked)
-    rooms.of(node.config).environment.show(found[0])
     return found
 
 
@@ -69,6 +73,8 @@ def factory(node: Node) -> MachineFactory:
     """Return a function that makes machines in the lab of a scope; the scope's first is shown to the test that runs."""
     keeper = rooms.of(node.config).keeper
     pool = Pool.at(node, keeper)
+    if not isinstance(node, pytest.Item):
+        tracking.of(node.config).use(node)
 
     def make(name: str = "", /, **arguments: object) -> Machine:
         __tracebackhide__ = True

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from .evidence import Evidence
     from .marker import Asked
-    from .pool import Node
+    from .tracking import Node
 
 _SHOWN = 4000
 """Characters of one part in a report; its end is kept."""
@@ -79,6 +79,10 @@ class Looking:
         if self._test:
             self.packets.begin(machines)
 
+    def got(self, node: Node) -> None:
+        """Capture packets of a wider scope's machines, which the running test has got."""
+        self.packets.begin(use.machine for use in used.by(node))
+
     def could_not_be_made(self, evidence: Evidence, why: str) -> None:
         """Take what was seen of a machine that is gone now; the report of the test gets it if that fails for it."""
         before = sum(each.machine == evidence.machine for _, each in self._unborn)
@@ -105,12 +109,6 @@ class Looking:
             for use in used.of(item):
                 since = max(begun, use.since)
                 self._journal.note("test", use.machine.record, since, text=item.nodeid, detail=detail)
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Capture packets of the machines that wider scopes have by now."""
-        self.packets.begin(use.machine for use in used.of(item))
-        return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self) -> Generator[None, object, object]:

@@ -19,6 +19,7 @@ from pytest_machine.model import Id, Spec
 
 from .keeper import Keeper, reported
 from .marker import Asked
+from .tracking import Node
 
 if TYPE_CHECKING:
     from pytest_machine.lab import Lab
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 _POOL = pytest.StashKey["Pool"]()
 
 P = ParamSpec("P")
-Node = pytest.Item | pytest.Collector
 
 
 def scope_node(item: Node, scope: str) -> Node:

@@ -12,6 +12,7 @@ import pytest
 
 from pytest_machine.offline import VARIABLE
 
+from . import tracking
 from .births import Births
 from .choice import Choice
 from .collection import Collection
@@ -20,6 +21,7 @@ from .healing import Healing
 from .journal import Journal
 from .keeper import Keeper
 from .looking import Looking
+from .pool import Pool
 from .progress import Progress
 from .report import Report
 from .settings import Settings
@@ -49,8 +51,16 @@ def of(config: pytest.Config) -> Rooms:
         looking = Looking(config, settings, journal)
         births = Births(journal, Progress(config), looking.could_not_be_made, retries=settings.retries)
         keeper = Keeper(config, choice, births, journal, keep_all=settings.keep == "always")
+        follows = tracking.of(config)
         report = Report(config, keeper, looking, journal, settings.timeline)
-        rooms = Rooms(Collection(choice), Environment(), Healing(journal), looking, report, keeper)
+        rooms = Rooms(Collection(choice), Environment(follows), Healing(journal), looking, report, keeper)
+
+        def got(node: tracking.Node) -> None:
+            looking.got(node)
+            if (pool := Pool.found(node)) and pool.first:
+                rooms.environment.show(pool.first)
+
+        follows.used = got
         if settings.shell == "failed":
             config.pluginmanager.register(Shell(config), "machine-shell")
         if settings.offline:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .fixtures import SCOPES, wide
+from . import tracking
 from .marker import Asked
-from .pool import Node, scope_node
+from .tracking import Node
 
 if TYPE_CHECKING:
     from pytest_machine.lab import Lab
@@ -40,12 +40,15 @@ def note(node: Node, machines: Iterable[Machine], asked: Iterable[Asked], lab: L
         known[machine.id] = Use(machine, one, now, lab)
 
 
+def by(node: Node) -> list[Use]:
+    """Return the machines that a test, or a wider scope's fixtures, got by themselves."""
+    known: dict[Id, Use] | None = node.stash.get(_USED, None)
+    return list((known or {}).values())
+
+
 def of(item: pytest.Item) -> list[Use]:
     """Return the machines that a test uses, in the order in which it got them, widest scope first."""
-    names = set(getattr(item, "fixturenames", ()))
-    nodes = [scope_node(item, scope) for scope in reversed(SCOPES) if not names.isdisjoint(wide(scope))]
     found: dict[Id, Use] = {}
-    for node in [*nodes, item]:
-        known: dict[Id, Use] | None = node.stash.get(_USED, None)
-        found |= known or {}
+    for node in [*tracking.nodes(item), item]:
+        found |= {use.machine.id: use for use in by(node)}
     return list(found.values())

@@ -10,7 +10,7 @@ ECHO = """
 import os, pytest
 
 VARIABLES = ["DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_MACHINE_NAME"]
-VARIABLES += ["TESTCONTAINERS_HOST_OVERRIDE"]
+VARIABLES += ["TESTCONTAINERS_RYUK_DISABLED"]
 
 def shown():
     return {name: os.environ[name] for name in VARIABLES if name in os.environ}
@@ -266,7 +266,7 @@ def test_wider_marks_alone_hold_for_wider_scopes(run: Run) -> None:
 class TestEnvironment:
     def test_of_the_first_machine_and_back_again(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DOCKER_HOST", "tcp://theirs:1")
-        for name in ("DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_MACHINE_NAME", "TESTCONTAINERS_HOST_OVERRIDE"):
+        for name in ("DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_MACHINE_NAME", "TESTCONTAINERS_RYUK_DISABLED"):
             monkeypatch.delenv(name, raising=False)
         run(
             ECHO

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from pytest_machine import certs
-from pytest_machine.certs import Authority, expires, merged_bundle
+from pytest_machine.certs import Authority, expires
 from pytest_machine.errors import BadSpec, StoreError
 
 FILES = ["ca-key.pem", "ca.pem", "cert.pem", "key.pem"]
@@ -298,20 +298,6 @@ def test_a_long_name_and_one_said_twice(authority: Authority) -> None:
     found = x509.load_pem_x509_certificate(pair.cert).extensions.get_extension_for_class(x509.SubjectAlternativeName)
     assert [str(name.value) for name in found.value] == ["127.0.0.1", "localhost", "a"]
     assert load_pem_private_key(pair.key, None)
-
-
-def test_a_merged_bundle_trusts_both(authority: Authority, tmp_path: Path) -> None:
-    theirs = Authority.ensure(tmp_path / "theirs").directory / "ca.pem"
-    directory = tmp_path / "directory"
-    directory.mkdir()
-    for name in ("one.pem", "0123abcd.0"):
-        shutil.copy(theirs, directory / name)
-    for source, expected in ((theirs, 2), (directory, 2), (tmp_path / "nothing", 1)):
-        merged_bundle(source, authority.ca, tmp_path / "bundle.pem")
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(tmp_path / "bundle.pem")
-        assert len(context.get_ca_certs()) == expected
-        assert (tmp_path / "bundle.pem").read_text().count("BEGIN") == expected
 
 
 class TestElsewhere:

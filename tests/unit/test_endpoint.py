@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_machine import engine
+from pytest_machine import client_environment
 from pytest_machine.endpoint import SOCKET, Endpoint, at, named
 
 
@@ -95,7 +95,10 @@ def test_near_and_far(url: str, host: str, *, near: bool) -> None:
 def test_the_environment_without_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///theirs")
     monkeypatch.delenv("DOCKER_MACHINE_NAME", raising=False)
-    with engine.covering({"DOCKER_HOST": "tcp://1", "DOCKER_MACHINE_NAME": "a"}), engine.covering({"DOCKER_HOST": "2"}):
-        found = engine.uncovered()
+    with (
+        client_environment.covering({"DOCKER_HOST": "tcp://1", "DOCKER_MACHINE_NAME": "a"}),
+        client_environment.covering({"DOCKER_HOST": "2"}),
+    ):
+        found = client_environment.uncovered()
     assert found["DOCKER_HOST"] == "unix:///theirs"
     assert "DOCKER_MACHINE_NAME" not in found

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from pytest_machine.certs import Authority
-from pytest_machine.engine import client, covering, ping, told
+from pytest_machine.client_environment import covering
+from pytest_machine.engine import client, ping, told
 from pytest_machine.model import Address
 from pytest_machine.waiting import NotYet
 

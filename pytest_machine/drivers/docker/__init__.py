@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pytest_machine import endpoint, images
-from pytest_machine import engine as engines
+from pytest_machine.client_environment import uncovered
 from pytest_machine.endpoint import Endpoint
 from pytest_machine.errors import DriverError, DriverUnavailable
 from pytest_machine.model import Address, Id, Isolation, Network, Record, Seed, Seen, State
@@ -260,7 +260,7 @@ class DockerDriver:
         """Return the engine that a machine is in, by the note in its directory; else the one that is named now."""
         if record is not None and (noted := note.read(record)):
             return noted.endpoint
-        environ = engines.uncovered()
+        environ = uncovered()
         if self.host is not None:
             return endpoint.at(self.host, environ)
         try:
