@@ -11,7 +11,6 @@ import contextlib
 import functools
 import json
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from .presence import is_forgotten
 from .provisioner import CONFIGURING, COPYING_HERE, COPYING_THERE, ENGINE_PORT, Wanted
 from .provisioners.daemon.plan import born_with
 from .store import Store, write
+from .support import clock
 from .waiting import NotYet, wait
 
 KEY = "id_ed25519"
@@ -89,7 +89,7 @@ class Unborn:
     driver: Driver
     registry: Registry
     deadline: float
-    """When it must be ready, by `time.monotonic`."""
+    """When it must be ready, by `support.clock.monotonic`."""
     engine: Engine = field(default_factory=Engine)
     loaded: Sequence[preloads.Source] = ()
     """The images that its driver does not give it, and that are loaded when it is ready."""
@@ -125,10 +125,10 @@ def note(
         tls_sans=spec.tls_sans,
         authority=spec.authority,
         swarm=spec.swarm,
-        created=time.time(),
+        created=clock.now(),
         expires=expires,
     )
-    deadline = time.monotonic() + spec.timeout
+    deadline = clock.monotonic() + spec.timeout
     _add(record, store)
     try:
         if secret := {name: value for name, value in spec.options.items() if known[name].secret}:
@@ -170,7 +170,7 @@ def _keep(
     spec = replace(
         spec, name=f"preload-{new_id()}", preload=(), networks=(), router=False, topology=None, needs=frozenset()
     )
-    unborn = note(spec, store=store, registry=registry, run=run, expires=time.time() + _MAKING)
+    unborn = note(spec, store=store, registry=registry, run=run, expires=clock.now() + _MAKING)
     driver = unborn.driver
     record = bear(replace(unborn, loaded=wanted), store=store)
     try:
@@ -238,7 +238,7 @@ def born(unborn: Unborn, bearing: Errand[Record]) -> Record:
     be interrupted, and to destroy what another thread is still making would miss what comes after; so the machine is
     destroyed as soon as that call ends, or, should this process end first, by the run's reaper or by `prune`.
     """
-    begun = time.monotonic()
+    begun = clock.monotonic()
     try:
         in_time = bearing.wait(_left(unborn.deadline) + _LATE)
     except BaseException:
@@ -249,7 +249,7 @@ def born(unborn: Unborn, bearing: Errand[Record]) -> Record:
             f"The machine '{unborn.record.name}' was not made in time.",
             facts={
                 "driver": unborn.record.driver,
-                "waited": f"{time.monotonic() - begun:.1f} s",
+                "waited": f"{clock.monotonic() - begun:.1f} s",
                 "last seen": "the driver was still making it; it is destroyed when that ends",
             },
             hint="allow it more: @pytest.mark.machine(timeout=600), or see whether the driver can work here: "
@@ -277,7 +277,7 @@ def _bear(unborn: Unborn, *, store: Store, names: Names, witness: Witness) -> Re
     record, driver = unborn.record, unborn.driver
     try:
         with store.lock(record.name):
-            begun = time.time()
+            begun = clock.now()
             # One whose address is known is born with all that others are given over SSH.
             given = record.address is not None and not isinstance(driver, SupportsAdoption)
             if given:
@@ -287,7 +287,7 @@ def _bear(unborn: Unborn, *, store: Store, names: Names, witness: Witness) -> Re
                 witness.step(record, COPYING_THERE)
                 witness.step(record, CONFIGURING)
             driver.create(record, seed)
-            created = time.time()
+            created = clock.now()
             witness.phase(record, "creating", begun, created)
             record = settle(
                 record, driver, store=store, registry=unborn.registry, deadline=unborn.deadline, witness=witness
@@ -295,7 +295,7 @@ def _bear(unborn: Unborn, *, store: Store, names: Names, witness: Witness) -> Re
             if asked := [source.asked for source in unborn.loaded]:
                 write(record.directory / _LOADED, json.dumps(asked).encode(), durable=False)
                 load(record)
-            witness.phase(record, "waiting", created, time.time())
+            witness.phase(record, "waiting", created, clock.now())
             return record
     except BaseException as error:
         if isinstance(error, Exception):  # at Ctrl-C nobody wants to wait
@@ -465,7 +465,7 @@ def settle(
 
 
 def _ready(record: Record, *, store: Store) -> Record:
-    record = record.with_(ready=time.time())
+    record = record.with_(ready=clock.now())
     store.save(record)
     return record
 
@@ -539,15 +539,15 @@ def _located(driver: Driver, record: Record) -> Address:
 
 def _watching(check: Callable[[], str], driver: Driver, record: Record) -> Callable[[], str]:
     """Return `check`, which ends the wait when it fails because the machine does not run any more."""
-    looked = time.monotonic()
+    looked = clock.monotonic()
 
     def checked() -> str:
         nonlocal looked
         try:
             return check()
         except (OSError, NotYet):
-            if time.monotonic() - looked > _LOOK:
-                looked = time.monotonic()
+            if clock.monotonic() - looked > _LOOK:
+                looked = clock.monotonic()
                 state = driver.look([record])[record.id].state
                 if state not in (State.RUNNING, State.PREPARING):
                     raise DriverError(
@@ -601,4 +601,4 @@ def _forget(record: Record, store: Store) -> None:
 
 
 def _left(deadline: float) -> float:
-    return max(0.1, deadline - time.monotonic())
+    return max(0.1, deadline - clock.monotonic())

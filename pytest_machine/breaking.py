@@ -11,7 +11,6 @@ import contextlib
 import logging
 import secrets
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -25,6 +24,7 @@ from .faults.network import KEY, NetworkFault, enforce
 from .faults.network.script import Effect
 from .model import DiskTrouble, Id, Isolation, Result, Seen, State, Value, names
 from .schedule import Choice, steps
+from .support import clock
 from .waiting import wait
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Injection:
         self.fault = fault
         self.token = secrets.token_hex(4)
         """Its own name, in the machines."""
-        self.begun = time.time()
+        self.begun = clock.now()
         """Unix time, seconds."""
         self.ended: float | None = None
         """Unix time, once it is healed."""
@@ -225,7 +225,7 @@ class Breaking:
             try:
                 injection.fault.heal(_Field(self, injection))
             finally:
-                injection.ended = time.time()
+                injection.ended = clock.now()
                 if self.witness is not None:
                     self.witness(injection)
                 if not self._injections:

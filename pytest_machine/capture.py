@@ -16,13 +16,13 @@ import shutil
 import struct
 import subprocess
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Self
 
 from .errors import BadSpec, DriverError, MachineError, Unsupported
 from .ssh import SshConnection
+from .support import clock
 
 LIMIT = 64 << 20
 """Bytes of a file, at most, unless another limit is given; the last packets are kept."""
@@ -269,9 +269,9 @@ class _Stream:
 
     def drain(self, timeout: float) -> bool:
         """Wait until all that it has seen is written; return whether it is."""
-        deadline = time.monotonic() + timeout
+        deadline = clock.monotonic() + timeout
         same, last = 0, -1
-        while (left := deadline - time.monotonic()) > 0 and not self._over:
+        while (left := deadline - clock.monotonic()) > 0 and not self._over:
             asked = self._answers
             if not self._order("USR1"):
                 return False
@@ -286,7 +286,7 @@ class _Stream:
             if captured >= seen or same >= 3:
                 with self._changed:
                     return self._changed.wait_for(lambda: self._written >= captured, left)  # noqa: B023  # now
-            time.sleep(_ASKED)
+            clock.sleep(_ASKED)
         return self._over
 
     @property

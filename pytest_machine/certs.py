@@ -22,7 +22,7 @@ import ipaddress
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -30,6 +30,7 @@ from filelock import FileLock
 
 from .errors import BadSpec, StoreError
 from .store import write
+from .support import clock
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -252,23 +253,24 @@ def _certificate(
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder(
-        issuer_name=issuer,
-        subject_name=subject,
-        public_key=key.public_key(),
-        serial_number=x509.random_serial_number(),
-        not_valid_before=now - _SKEW,
-        not_valid_after=now + timedelta(days=days),
-    )
-    for extension, critical in extensions:
-        builder = builder.add_extension(extension, critical=critical)
-    return builder.sign(signer, hashes.SHA256())
+    now = clock.utc()
+    with clock.real_datetime():
+        builder = x509.CertificateBuilder(
+            issuer_name=issuer,
+            subject_name=subject,
+            public_key=key.public_key(),
+            serial_number=x509.random_serial_number(),
+            not_valid_before=now - _SKEW,
+            not_valid_after=now + timedelta(days=days),
+        )
+        for extension, critical in extensions:
+            builder = builder.add_extension(extension, critical=critical)
+        return builder.sign(signer, hashes.SHA256())
 
 
 def _fresh(cert: x509.Certificate) -> bool:
     begin, end = cert.not_valid_before_utc, cert.not_valid_after_utc
-    return end - datetime.now(UTC) > (end - begin) / 3
+    return end - clock.utc() > (end - begin) / 3
 
 
 def _name(text: str) -> x509.Name:

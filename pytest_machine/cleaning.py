@@ -7,12 +7,12 @@ was noted; whatever cannot be cleaned so is for the driver, which has the machin
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 from urllib.parse import quote
 
 from .engine import TROUBLE, Api
 from .model import Address
+from .support import clock
 
 Inventory = dict[str, object]
 """What an engine holds: values that `json` can write, equal when nothing that a test could see is different."""
@@ -47,10 +47,10 @@ def clean(address: Address, *, certs: Path, pristine: Inventory) -> bool:
                 try:
                     _remove(api, found, pristine)
                 except ValueError:  # something is in use: still, or for good
-                    until = min(until, time.monotonic() + _SETTLE)  # since the first: leaving a Swarm may take as long
-                    if time.monotonic() > until:
+                    until = min(until, clock.monotonic() + _SETTLE)  # since the first: leaving a Swarm may take as long
+                    if clock.monotonic() > until:
                         return False
-                    time.sleep(_LOOK)
+                    clock.sleep(_LOOK)
                 else:
                     return _inventory(api) == pristine
             return True

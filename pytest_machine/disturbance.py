@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Self
 
 from .errors import CleanupFailed, MachineError, NotRunning, UnknownMachine, Unsupported, WaitTimeout
 from .schedule import Step
+from .support import clock
 
 if TYPE_CHECKING:
     from .breaking import Breaking, Injection
@@ -76,7 +76,7 @@ class Disturbance:
                 raise
 
     def _run(self) -> None:
-        begun = time.monotonic()
+        begun = clock.monotonic()
         going: list[tuple[float, Injection]] = []
         errors: list[Exception] = []
         try:
@@ -113,7 +113,7 @@ class Disturbance:
         while True:
             going.sort(key=lambda each: each[0])
             ends = going[0][0] if going and going[0][0] <= when else None
-            if self._over.wait(max(0.0, (when if ends is None else ends) - (time.monotonic() - begun))):
+            if self._over.wait(max(0.0, (when if ends is None else ends) - (clock.monotonic() - begun))):
                 return False
             if ends is None:
                 return True

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -19,6 +18,7 @@ from .errors import DriverError
 from .knock import context
 from .knock import ping as ping  # noqa: PLC0414  # others ask for it here
 from .model import Address
+from .support import clock
 
 if TYPE_CHECKING:
     import docker
@@ -188,13 +188,13 @@ def quiesce(address: Address, *, certs: Path, grace: float) -> None:
     Best effort: a daemon that does not answer within a second, or goes away, is left as it is; so is one whose
     certificates are gone, as they are after a first `destroy`.
     """
-    deadline = time.monotonic() + grace
+    deadline = clock.monotonic() + grace
     with contextlib.suppress(*TROUBLE), Api(address, certs=certs, timeout=1) as api:
         asked = False
         while running := api.get("/containers/json"):
             for container in () if asked else running:
                 api.post(f"/containers/{container['Id']}/kill?signal=SIGTERM")
             asked = True
-            if time.monotonic() > deadline:
+            if clock.monotonic() > deadline:
                 return
-            time.sleep(0.02)
+            clock.sleep(0.02)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
+
+from .support import clock
 
 T = TypeVar("T")
 
@@ -82,5 +83,5 @@ class Errand(Generic[T]):
 
 def wait_all(errands: Iterable[Errand[Any]], timeout: float) -> bool:
     """Wait until all have ended, `timeout` seconds at most; return whether they have."""
-    deadline = time.monotonic() + timeout
-    return all(errand.wait(max(0.0, deadline - time.monotonic())) for errand in errands)
+    deadline = clock.monotonic() + timeout
+    return all(errand.wait(max(0.0, deadline - clock.monotonic())) for errand in errands)

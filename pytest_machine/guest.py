@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import re
 import shlex
-import time
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,6 +17,7 @@ from .errors import CommandFailed, ProvisionFailed
 from .facts import PRELUDE, directory, spoken
 from .model import Result, SeedFile
 from .provisioner import Facts, Tell
+from .support import clock
 
 _APPLIED = ".pytest-machine.applied"
 
@@ -100,7 +100,7 @@ class Guest:
         """
         if tell:
             tell(step.says)
-        left, waiting, begun = step.tries, False, time.monotonic()
+        left, waiting, begun = step.tries, False, clock.monotonic()
         while (result := self.try_(step.script, *step.arguments, input=step.input, seconds=step.seconds)).returncode:
             # Not `waiting.wait`: of a connection that is lost, whoever asked must hear at once.
             said = tail(result.stderr) or tail(result.stdout) or "nothing"
@@ -108,10 +108,10 @@ class Guest:
                 if tell and not waiting:
                     tell("waiting for another program, which is at work on the machine's packages")
                 waiting = True
-                if time.monotonic() - begun > PATIENCE:
+                if clock.monotonic() - begun > PATIENCE:
                     raise ProvisionFailed(
                         f"The machine could not be made a Docker host: another program kept it from {step.says}.",
-                        facts={"waited": f"{time.monotonic() - begun:.0f} s", "last seen": said},
+                        facts={"waited": f"{clock.monotonic() - begun:.0f} s", "last seen": said},
                         hint="see who holds the lock of the machine's packages: docker-machine ssh NAME ps ax",
                     )
             else:
@@ -122,7 +122,7 @@ class Guest:
                         facts={"returned": result.returncode, "it said": said},
                         hint="put it right there (docker-machine ssh NAME), then: docker-machine provision NAME",
                     )
-            time.sleep(_PAUSE)
+            clock.sleep(_PAUSE)
         return result.stdout
 
     def read(self, paths: Iterable[str]) -> dict[str, str]:

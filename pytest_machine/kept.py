@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from . import store
 from .model import Record
 from .owner import state_dir, stores
-from .support import files, parsing
+from .support import clock, files, parsing
 from .support.parsing import Malformed
 from .support.text import visible
 
@@ -63,7 +62,7 @@ class Kept:
 def keep(record: Record, because: str) -> None:
     """Let a machine stay whatever ends its run; again: the first reason holds."""
     if record.directory.is_dir() and because_of(record) is None:
-        note = {"because": because, "since": time.time()}
+        note = {"because": because, "since": clock.now()}
         store.write(record.directory / _NOTE, json.dumps(note).encode(), durable=False)
 
 

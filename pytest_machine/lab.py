@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -35,6 +34,7 @@ from .plugins import Registry
 from .reaching import reachable
 from .schedule import Choice
 from .store import Store, write
+from .support import clock
 from .waiting import NotYet, wait
 from .ways import Placed, Ways, telling
 
@@ -238,7 +238,7 @@ class Lab:
         if twice:
             raise BadSpec(f"A lab cannot have two machines called {names(twice)}.", hint="give each a name of its own")
         self._declare(specs)
-        begun = time.time()
+        begun = clock.now()
         unborn: list[birth.Unborn] = []
         try:
             # `extend` keeps what came before an error, and that must be taken back.
@@ -327,7 +327,7 @@ class Lab:
                     errors.append(error)
                 else:
                     made.append(Machine(record, driver=each.driver, store=self._store, registry=self._registry))
-                    made[-1].seconds = (record.ready or time.time()) - begun
+                    made[-1].seconds = (record.ready or clock.now()) - begun
         except BaseException as error:
             birth.abandon(itertools.zip_longest(unborn, bearings), store=self._store, because=error)
             raise
@@ -472,7 +472,7 @@ class Lab:
                     host=host_id(),
                     run=self._run,
                     lab=self._id,
-                    created=time.time(),
+                    created=clock.now(),
                 )
             return self._networks[name]
 

@@ -7,10 +7,8 @@ import functools
 import json
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -43,6 +41,7 @@ from .provisioner import COPYING_HERE, Tell
 from .service import HostPort
 from .ssh import SshConnection
 from .store import Store, write
+from .support import clock
 from .waiting import NotYet, wait
 
 if TYPE_CHECKING:
@@ -127,10 +126,10 @@ class Machine:
         expires: float | None = None,
     ) -> Machine:
         """Make a machine; it is ready when this returns, or nothing is left of it when this raises."""
-        begun = time.monotonic()
+        begun = clock.monotonic()
         unborn = birth.note(spec, store=store, registry=registry, run=run, lab=lab, expires=expires)
         record = birth.bear(unborn, store=store)
-        seconds = time.monotonic() - begun
+        seconds = clock.monotonic() - begun
         return cls(record, driver=unborn.driver, store=store, registry=registry, seconds=seconds)
 
     @classmethod
@@ -727,7 +726,7 @@ class Machine:
         if seen.state is not State.RUNNING or seen.address is None or not server.exists():
             return renewed
         moved = self.record.address is None or self.record.address.ip != seen.address.ip
-        if not moved and certs.expires(server) > datetime.now(UTC):
+        if not moved and certs.expires(server) > clock.utc():
             return renewed
         with self._held():
             self._let_go()
@@ -845,7 +844,7 @@ class Machine:
                 self._docker = None
 
     def _settle(self, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
+        deadline = clock.monotonic() + timeout
         self.record = birth.settle(
             self.record, self.driver, store=self._store, registry=self._registry, deadline=deadline
         )

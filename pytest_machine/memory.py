@@ -23,7 +23,6 @@ import json
 import os
 import secrets
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +31,7 @@ from filelock import FileLock
 
 from . import stored
 from .store import RECORD, write
-from .support import files, parsing, trees
+from .support import clock, files, parsing, trees
 from .support.locks import is_held, lock_file
 
 SHARE = 0.8
@@ -184,21 +183,21 @@ class Ledger:
         tell: Callable[[str], object],
         waiting: Callable[[], object],
     ) -> FileLock:
-        ticket = self._directory / f"{time.time_ns():020}-{secrets.token_hex(4)}.wait"
+        ticket = self._directory / f"{clock.stamp()}-{secrets.token_hex(4)}.wait"
         lock = FileLock(ticket, thread_local=False)
         with self._lock():
             lock.acquire()
-        begun, pause, told = time.monotonic(), _LOOK, False
+        begun, pause, told = clock.monotonic(), _LOOK, False
         try:
             with self.resting():
                 while True:
                     waiting()
                     if (entered := self._enter(wanted, store, ticket.name)) is not None:
                         return entered
-                    if not told and time.monotonic() - begun > _QUIET:
+                    if not told and clock.monotonic() - begun > _QUIET:
                         told = True
                         tell(_line(wanted, self.taken()))
-                    time.sleep(pause)
+                    clock.sleep(pause)
                     pause = min(pause * 1.5, _LONGEST)
         finally:
             with self._lock():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import time
 from collections.abc import Iterable
 
 from .driver import Driver
@@ -16,6 +15,7 @@ from .errand import Errand
 from .errors import MachineError
 from .model import Id, Record, Seen, State
 from .store import RECORD
+from .support import clock
 
 # Seconds that all drivers together get to answer.
 _ANSWER = 10.0
@@ -45,11 +45,11 @@ def look(machines: Iterable[tuple[Driver, Record]], *, timeout: float = _ANSWER)
             kinds.append((driver, theirs := []))
         theirs.append(record)
     asked = [(records, Errand(functools.partial(driver.look, records))) for driver, records in kinds]
-    deadline = time.monotonic() + timeout
+    deadline = clock.monotonic() + timeout
     found: dict[Id, Seen] = {}
     for records, errand in asked:
         why = f"its driver did not answer within {timeout:g} s"
-        if errand.wait(max(0.0, deadline - time.monotonic())):
+        if errand.wait(max(0.0, deadline - clock.monotonic())):
             try:
                 found |= errand.result()
                 why = "its driver does not mention it"

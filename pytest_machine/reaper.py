@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,7 +43,7 @@ from .shelf import Shelf
 from .ssh import hang_up
 from .store import Store, write
 from .stored import Damaged
-from .support import files, parsing, trees
+from .support import clock, files, parsing, trees
 from .support.locks import lock_file
 from .support.parsing import Malformed
 from .support.text import shell_word, visible
@@ -140,7 +139,7 @@ def tend(directory: Path) -> None:
 
 def _just_started(log: Path) -> bool:
     try:
-        return 0 <= time.time() - log.stat().st_mtime < _COMES_UP
+        return 0 <= clock.now() - log.stat().st_mtime < _COMES_UP
     except FileNotFoundError:
         return False
 
@@ -206,18 +205,18 @@ def main(directory: Path, notes: bytes) -> None:
 
 def _attend(directory: Path, registry: Registry) -> None:
     with lock_file(directory / _LOCK).acquire(timeout=2):
-        begun = time.monotonic()
+        begun = clock.monotonic()
         others: Errand[None] | None = None
         while alive(directory):
-            if others is None and time.monotonic() - begun > _ALONE:
+            if others is None and clock.monotonic() - begun > _ALONE:
                 others = Errand(functools.partial(_tidy, registry))
             if lost := orphans(directory):
                 _report(sweep(lost, registry, "the process of the run that used it is dead"))
-            time.sleep(_PULSE)
+            clock.sleep(_PULSE)
         for pause in (*_PAUSES, 0):
             if not _report(reap(directory)):
                 break
-            time.sleep(pause)
+            clock.sleep(pause)
 
 
 def _tidy(registry: Registry) -> None:
@@ -427,7 +426,7 @@ def prune(
         except (MachineError, OSError) as error:
             found.append(_silent("run", directory.name, _words(error)))
     done = {each.id for each in found}
-    judge = verdict.Judge(older_than=older_than, everything=everything, by_hand=by_hand, now=time.time())
+    judge = verdict.Judge(older_than=older_than, everything=everything, by_hand=by_hand, now=clock.now())
     tasks = []
     known = _known() if any(each.damaged for each in asked) else {}
     for each in asked:
@@ -544,7 +543,7 @@ def _carried_out(tasks: Sequence[_Task], *, destroy: bool = True, timeout: float
     turn = threading.Semaphore(_AT_ONCE)
     going = [Errand(task.end, turn=turn) if destroy and task.found.doomed else None for task in tasks]
     timeout = timeout or _DESTROYED
-    deadline = time.monotonic() + timeout
+    deadline = clock.monotonic() + timeout
     found = []
     for task, errand in zip(tasks, going, strict=True):
         error = _outcome(errand, deadline, timeout) if errand else ""
@@ -553,7 +552,7 @@ def _carried_out(tasks: Sequence[_Task], *, destroy: bool = True, timeout: float
 
 
 def _outcome(errand: Errand[None], deadline: float, timeout: float) -> str:
-    if not errand.wait(max(0.0, deadline - time.monotonic())):
+    if not errand.wait(max(0.0, deadline - clock.monotonic())):
         return f"its driver was still at it after {timeout:.0f} s"
     try:
         errand.result()
@@ -586,10 +585,10 @@ def _ask(drivers: Iterable[Driver], *, but: Sequence[_Asked] = ()) -> list[_Aske
         if driver not in different and driver not in before and not isinstance(driver, SupportsAdoption):
             different.append(driver)
     going = [(driver, Errand(functools.partial(_answer, driver))) for driver in different]
-    deadline = time.monotonic() + _ASKED
+    deadline = clock.monotonic() + _ASKED
     found = []
     for driver, errand in going:
-        if not errand.wait(max(0.0, deadline - time.monotonic())):
+        if not errand.wait(max(0.0, deadline - clock.monotonic())):
             found.append(_Asked(driver, error=f"it did not answer within {_ASKED:.0f} s"))
             continue
         try:

@@ -23,7 +23,6 @@ import subprocess
 import tarfile
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +34,7 @@ from .incoming import OVERHEAD, SCRIPT, SECONDS, SILENCE, SIZE, Incoming
 from .login import CONNECT_TIMEOUT, Login, host, quote
 from .model import Address, Result
 from .store import write
+from .support import clock
 from .support.processes import Conversation, TooLong, TooMuch
 from .support.text import decoded
 
@@ -249,7 +249,7 @@ class SshConnection:
         with self._starting:
             process, here = self._forwards.get((host, port), (None, 0))
             if process is None or process.poll() is not None:
-                process, here = self._forward(f"{_bracketed(host)}:{port}", time.monotonic() + timeout)
+                process, here = self._forward(f"{_bracketed(host)}:{port}", clock.monotonic() + timeout)
                 self._forwards[host, port] = process, here
             return here
 
@@ -270,15 +270,15 @@ class SshConnection:
                     )
                 except FileNotFoundError as error:
                     raise _no_ssh() from error
-                while process.poll() is None and time.monotonic() < deadline:
+                while process.poll() is None and clock.monotonic() < deadline:
                     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", here), timeout=1):
                         return process, here
-                    time.sleep(0.02)
+                    clock.sleep(0.02)
                 _hang_up(process)
                 errors.seek(0)
                 reason = decoded(errors.read())
             # Somebody else may have taken the port in between; another one will do.
-            if "Address already in use" not in reason or time.monotonic() >= deadline:
+            if "Address already in use" not in reason or clock.monotonic() >= deadline:
                 raise ConnectFailed(
                     f"Port {where} of the machine at '{self._target}' cannot be forwarded to here.",
                     facts={"port": self.address.ssh_port, "reason": _short(reason) or "no login in time"},
@@ -313,10 +313,10 @@ class SshConnection:
         """Run a command; what it prints is the result's, or goes to `take`."""
         mark = f"ptm-{secrets.token_hex(8)}\n"
         command = shlex.join(["sh", "-c", _RUN.format(mark=mark.strip()), "sh", *argv])
-        begun = time.perf_counter()
+        begun = clock.monotonic()
         result = Result(shown, LOST, "", self._connect(timeout if take is None else None))
         if not result.stderr:
-            left = None if timeout is None else max(0.0, begun + timeout - time.perf_counter())
+            left = None if timeout is None else max(0.0, begun + timeout - clock.monotonic())
             try:
                 with Conversation(
                     [*self.argv, command],

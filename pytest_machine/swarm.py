@@ -10,7 +10,6 @@ import contextlib
 import functools
 import json
 import queue
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
@@ -22,6 +21,7 @@ from .errors import CleanupFailed, DriverError, MachineError, UnknownMachine, Un
 from .machine import Machine
 from .model import Id, names
 from .roles import meeting
+from .support import clock
 from .waiting import NotYet, wait
 
 T = TypeVar("T")
@@ -102,7 +102,7 @@ class Swarm:
         it; those that were there before us do not, which is `Unsupported`. Raises `BadSpec` when they share no network,
         `WaitTimeout` or `DriverError` with what Docker says.
         """
-        deadline = time.monotonic() + timeout
+        deadline = clock.monotonic() + timeout
         seen = _told(self.machines)
         if self._is_whole(seen):
             self._learn(seen)
@@ -118,7 +118,7 @@ class Swarm:
             join = functools.partial(self._join, addresses=addresses, tokens=tokens, deadline=deadline)
             _each([*self.managers[1:], *self.workers], join)
             self._names = {}
-        self._wait_well(max(1.0, deadline - time.monotonic()))
+        self._wait_well(max(1.0, deadline - clock.monotonic()))
         return self
 
     def _learn(self, seen: Mapping[Id, Mapping[str, Any]]) -> None:
@@ -179,7 +179,7 @@ class Swarm:
         wait(
             joined,
             f"That '{machine.name}' joins the Swarm of '{self.manager.name}'",
-            timeout=max(1.0, deadline - time.monotonic()),
+            timeout=max(1.0, deadline - clock.monotonic()),
             every=0.1,
         )
 
@@ -249,14 +249,14 @@ class Swarm:
             state = str(_get(machine, "/info", timeout=_ANSWER)["Swarm"]["LocalNodeState"])
             return "" if state == "active" else f"'{machine.name}' says that it is {state}"
 
-        deadline = time.monotonic() + timeout
+        deadline = clock.monotonic() + timeout
         self._wait_well(timeout)
 
         def ready() -> None:
             if said := "; ".join(filter(None, _each(self.machines, active))):
                 raise NotYet(said)
 
-        wait(ready, self._what, timeout=max(1.0, deadline - time.monotonic()), every=0.05, longest=0.5)
+        wait(ready, self._what, timeout=max(1.0, deadline - clock.monotonic()), every=0.05, longest=0.5)
 
     @property
     def _what(self) -> str:

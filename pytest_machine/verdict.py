@@ -17,6 +17,7 @@ from .model import Network, Record
 from .owner import alive, host_id
 from .store import Store
 from .stored import Damaged
+from .support import clock
 
 # Seconds for which a machine without a lock may still be on its way: between its record and its creation.
 _NEWBORN = 60.0
@@ -49,7 +50,7 @@ def of_run(thing: Record | Network, why: str, *, older_than: float = 0.0, everyt
     """Return the verdict on what a dead run has left."""
     if isinstance(thing, Record) and (noted := kept(thing, everything=everything)):
         return noted
-    return _old_enough(thing, Verdict(why, doomed=True), older_than=older_than, now=time.time())
+    return _old_enough(thing, Verdict(why, doomed=True), older_than=older_than, now=clock.now())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,11 +13,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from pytest_machine.support import clock
 
 from .command import Failed, Ours, Session
 
@@ -191,7 +192,7 @@ def _note(session: Session, record: Record, files: dict[str, str]) -> None:
         store.add(record.with_(ready=None))
         for name, text in files.items():
             write(record.directory / name, text.encode(), mode=_FILES[name], durable=False)
-        store.save(record.with_(ready=record.ready or time.time()))
+        store.save(record.with_(ready=record.ready or clock.now()))
 
 
 def _passphrase(file: str | None, *, twice: bool) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
+
+from pytest_machine.support import clock
 
 from .command import Command, Failed, Session
 from .layout import aligned
@@ -265,13 +266,13 @@ def _states(machines: Sequence[Noted], timeout: float) -> dict[str, str]:
     """Return every machine's state in Docker Machine's words; one that is not known in time has none."""
     from . import noted
 
-    deadline = time.monotonic() + timeout
+    deadline = clock.monotonic() + timeout
     found = {}
     for group in _groups(machines):
         looking = _looking(group)
         for machine in group:
             found[machine.name] = ""
-            if looking.wait(max(0.0, deadline - time.monotonic())):
+            if looking.wait(max(0.0, deadline - clock.monotonic())):
                 try:
                     found[machine.name] = noted.WORDS[looking.result()[machine.record.id].state]
                 except Exception as error:  # noqa: BLE001  # a stranger's driver may raise anything
@@ -309,7 +310,7 @@ def _machines(session: Session) -> tuple[list[Noted], list[Row]]:
 
 def _rows(machines: Sequence[Noted], timeout: float) -> list[Row]:
     """Return what there is to show of every machine, within `timeout` seconds."""
-    begun = time.monotonic()
+    begun = clock.monotonic()
     masters = _masters(machines)
     asked = []
     for group in _groups(machines):
@@ -356,7 +357,7 @@ def _told(machine: Noted, looking: Errand[Mapping[Id, Seen]], timeout: float) ->
 
     from . import noted
 
-    begun = time.monotonic()
+    begun = clock.monotonic()
     # One of which its provider is slow to speak must not hide its neighbours: after a while each is asked alone.
     seen = looking.result()[machine.record.id] if looking.wait(timeout / 2) else noted.look(machine)
     row = Row(name=machine.name, asked=True, driver=machine.record.driver, state=noted.WORDS[seen.state], noted=machine)
@@ -365,7 +366,7 @@ def _told(machine: Noted, looking: Errand[Mapping[Id, Seen]], timeout: float) ->
     address = seen.address or machine.record.address
     if seen.state is not State.RUNNING or address is None:
         detail = "" if seen.state is State.STOPPED else " ".join(seen.detail.split())
-        return replace(row, docker="Unknown", error=detail, seconds=time.monotonic() - begun)
+        return replace(row, docker="Unknown", error=detail, seconds=clock.monotonic() - begun)
     docker, role = told(address, certs=machine.certificates, timeout=min(5.0, timeout * 0.4))
     here = os.environ.get("DOCKER_HOST")
     return replace(
@@ -376,18 +377,18 @@ def _told(machine: Noted, looking: Errand[Mapping[Id, Seen]], timeout: float) ->
         swarm=role,
         docker=f"v{docker}" if docker else "Unknown",
         error="" if docker else "Unable to query docker version: Cannot connect to the docker engine endpoint",
-        seconds=time.monotonic() - begun,
+        seconds=clock.monotonic() - begun,
     )
 
 
 def _row(machine: Noted, answer: Errand[Row], begun: float, timeout: float) -> Row:
     name, driver = machine.name, machine.record.driver
-    if not answer.wait(max(0.0, begun + timeout - time.monotonic())):
+    if not answer.wait(max(0.0, begun + timeout - clock.monotonic())):
         return Row(name=name, driver=driver, state=_TIMED_OUT, seconds=timeout)
     try:
         return answer.result()
     except Exception as error:  # noqa: BLE001  # a stranger's driver may raise anything; the others are shown
-        seconds = time.monotonic() - begun
+        seconds = clock.monotonic() - begun
         return Row(
             name=name, asked=True, driver=driver, state="Error", docker="Unknown", error=_flat(error), seconds=seconds
         )

@@ -12,12 +12,13 @@ import contextlib
 import os
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import click
+
+from pytest_machine.support import clock
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,7 +71,7 @@ class Progress:
         """Note what a machine is at now; empty: it is done."""
         with self._lock:
             if what:
-                since = self._doing[who][1] if who in self._doing else time.monotonic()
+                since = self._doing[who][1] if who in self._doing else clock.monotonic()
                 self._doing[who] = (what, since)
             else:
                 self._doing.pop(who, None)
@@ -96,7 +97,7 @@ class Progress:
     def _draw(self) -> None:
         while not self._over.wait(_EVERY):
             with self._lock:
-                lasted = any(time.monotonic() - since > _PATIENCE for _, since in self._doing.values())
+                lasted = any(clock.monotonic() - since > _PATIENCE for _, since in self._doing.values())
             if lasted:
                 break
         if self._over.is_set():
@@ -134,7 +135,7 @@ class Progress:
                     for who in tasks.keys() - self._doing.keys():
                         bars.remove_task(tasks.pop(who))
                     for who, (what, since) in self._doing.items():
-                        line = f"{who}: {what}, {time.monotonic() - since:.0f} s"
+                        line = f"{who}: {what}, {clock.monotonic() - since:.0f} s"
                         if who in tasks:
                             bars.update(tasks[who], description=line)
                         else:

@@ -6,12 +6,12 @@ import contextlib
 import errno
 import os
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import click
 
 from pytest_machine.errors import MachineError
+from pytest_machine.support import clock
 
 from .command import Command, Failed, Session, argv0
 
@@ -113,7 +113,7 @@ def _renew(machine: Noted, *, unless_young: bool = False) -> bool:
     if machine.foreign is not None:
         return False
     with contextlib.suppress(FileNotFoundError):
-        if unless_young and time.time() - (machine.certificates / "cert.pem").stat().st_mtime < _YOUNG:
+        if unless_young and clock.now() - (machine.certificates / "cert.pem").stat().st_mtime < _YOUNG:
             return False
     return machine.machine().renew()
 

@@ -17,7 +17,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from pytest_machine.errors import BadSpec, DriverError, StoreError, UsageError
 from pytest_machine.model import SeedFile, names
 from pytest_machine.offline import refuse
 from pytest_machine.store import write
+from pytest_machine.support import clock
 
 from . import build as _build
 from . import engines
@@ -193,7 +193,7 @@ def _built(name: str, tell: Progress, builder: Callable[[Recipe, Path, Progress]
             _build.check(home.parent)
         partial = _partial(made.name, home.parent)
         try:
-            began = time.monotonic()
+            began = clock.monotonic()
             builder(made, partial / "tree", tell)
             facts = {
                 "suite": made.suite,
@@ -204,7 +204,7 @@ def _built(name: str, tell: Progress, builder: Callable[[Recipe, Path, Progress]
             (partial / "image.json").write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
             partial.chmod(0o755)
             partial.replace(home)
-            tell("the image is ready", 1.0, time.monotonic() - began)
+            tell("the image is ready", 1.0, clock.monotonic() - began)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return _whole(home)
@@ -229,7 +229,7 @@ def _derived(base: Image, build: str, tell: Progress) -> Image:
             return found
         partial = _partial(home.name, cache)
         try:
-            began = time.monotonic()
+            began = clock.monotonic()
             tell(f"putting {build} into {base.name}", 0.5, 0.0)
             # Hard links: neither tree is ever written to. What the build brings is new files.
             subprocess.run(["cp", "-al", base.path, partial / "tree"], check=True, timeout=600)
@@ -243,7 +243,7 @@ def _derived(base: Image, build: str, tell: Progress) -> Image:
             (partial / "image.json").write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
             partial.chmod(0o755)
             partial.replace(home)
-            tell("the image is ready", 1.0, time.monotonic() - began)
+            tell("the image is ready", 1.0, clock.monotonic() - began)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return _whole(home)
@@ -403,12 +403,12 @@ class _lock:  # noqa: N801  # reads as the function that it is
     def __enter__(self) -> None:
         from filelock import Timeout
 
-        began = time.monotonic()
+        began = clock.monotonic()
         while True:
             with suppress(Timeout):
                 self._lock.acquire(timeout=1, poll_interval=0.05)
                 return
-            self._tell("waiting for another process that builds an image", 0.0, time.monotonic() - began)
+            self._tell("waiting for another process that builds an image", 0.0, clock.monotonic() - began)
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()

@@ -13,13 +13,13 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pytest_machine.errors import DriverError, DriverUnavailable
+from pytest_machine.support import clock
 
 Progress = Callable[[str, float, float], None]
 """Called with what is being done, how far it is (0 to 1) and the seconds since the start."""
@@ -271,7 +271,7 @@ def stage(line: str) -> tuple[str, float] | None:
 
 
 def _mmdebstrap(argv: list[str], environ: Mapping[str, str], progress: Progress) -> None:
-    began = time.monotonic()
+    began = clock.monotonic()
     last: deque[str] = deque(maxlen=12)
     # In process and mount namespaces of its own it ends with us, even when we are killed, and takes its mounts with it:
     # a later builder, who removes what is left, must find neither. A signal would not do: mmdebstrap finishes its step.
@@ -290,7 +290,7 @@ def _mmdebstrap(argv: list[str], environ: Mapping[str, str], progress: Progress)
             for line in process.stderr:
                 last.append(line.rstrip())
                 if known := stage(line):
-                    progress(*known, time.monotonic() - began)
+                    progress(*known, clock.monotonic() - began)
         except BaseException:
             process.kill()
             raise

@@ -10,7 +10,6 @@ import contextlib
 import json
 import shlex
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from pytest_machine.driver import Driver, SupportsConsole, SupportsReset
 from pytest_machine.errors import MachineError
 from pytest_machine.ssh import SshConnection
 from pytest_machine.store import Store
+from pytest_machine.support import clock
 
 from .masking import Mask
 
@@ -104,9 +104,9 @@ def gather(record: Record, driver: Driver, *, seconds: float = SECONDS) -> Evide
             witnesses["SSH"] = lambda: _inside(record, address, desk, seconds=seconds)
     failures: dict[str, str] = {}
     threads = {name: _start(name, ask, failures) for name, ask in witnesses.items()}
-    deadline = time.monotonic() + seconds
+    deadline = clock.monotonic() + seconds
     for thread in threads.values():
-        thread.join(max(0.0, deadline - time.monotonic()))
+        thread.join(max(0.0, deadline - clock.monotonic()))
     for name, thread in threads.items():
         if thread.is_alive():
             failures[name] = f"no answer within {seconds:g} s"

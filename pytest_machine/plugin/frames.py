@@ -17,8 +17,6 @@ from .fixtures import concern
 _PACKAGE = __name__.partition(".")[0]
 _SHOWN = f"{_PACKAGE}.testing"
 """The suites for drivers: their tests are what failed."""
-_SERVANTS = ("tenacity",)
-"""Libraries that call our functions back; their frames are hidden where ours are."""
 _KEY = "__tracebackhide__"
 
 
@@ -30,9 +28,8 @@ def hidden(item: pytest.Item, error: BaseException) -> Iterator[None]:
         return
     marked = []
     for name, module in list(sys.modules.items()):
-        ours = is_ours(name)
-        if (ours or any(_is(name, servant) for servant in _SERVANTS)) and _KEY not in vars(module):
-            vars(module)[_KEY] = True if ours else _among_ours
+        if is_ours(name) and _KEY not in vars(module):
+            vars(module)[_KEY] = True
             marked.append(module)
     try:
         yield
@@ -55,9 +52,3 @@ def _has_machines(item: pytest.Item) -> bool:
 
 def _is(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
-
-
-def _among_ours(excinfo: pytest.ExceptionInfo[BaseException] | None) -> bool:
-    return excinfo is not None and any(
-        is_ours(str(entry.frame.f_globals.get("__name__"))) for entry in excinfo.traceback
-    )

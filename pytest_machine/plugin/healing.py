@@ -8,13 +8,13 @@ break its lab for as long as that lasts.
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_machine.errors import CleanupFailed, MachineError
+from pytest_machine.support import clock
 
 from .journal import Journal
 
@@ -130,7 +130,7 @@ class Healing:
     def _note(self, lab: Lab, injection: Injection) -> None:
         for name in sorted(injection.touched):
             if name in lab:
-                ended = time.time() if injection.ended is None else injection.ended
+                ended = clock.now() if injection.ended is None else injection.ended
                 self._journal.note("fault", lab[name].record, injection.begun, ended, text=str(injection))
 
 

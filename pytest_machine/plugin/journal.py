@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from pytest_machine.support import clock
 
 if TYPE_CHECKING:
     from pytest_machine.model import Record
@@ -84,7 +85,7 @@ class Journal:
                 machine=record.id,
                 name=record.name,
                 begun=begun,
-                ended=time.time() if ended is None else ended,
+                ended=clock.now() if ended is None else ended,
                 text=text,
                 worker=self._worker,
                 detail={"driver": record.driver, **(detail or {})},
@@ -93,13 +94,13 @@ class Journal:
 
     def queued(self, begun: float) -> None:
         """Note that a test has waited until now for others to let go of what it wants; a moment is not worth a line."""
-        if (now := time.time()) - begun >= _MOMENT:
+        if (now := clock.now()) - begun >= _MOMENT:
             self._add(Event(kind="queueing", machine="", name="", begun=begun, ended=now, worker=self._worker))
 
     def drawn(self, picture: str, *, test: str, outcome: str, shape: str) -> None:
         """Note what a test's lab looked like: SVG. Two of one shape differ by their addresses alone."""
         detail = {"svg": picture, "outcome": outcome, "shape": shape}
-        now = time.time()
+        now = clock.now()
         self._add(Event(kind="drawing", machine="", name="", begun=now, ended=now, text=test, detail=detail))
 
     def _add(self, event: Event) -> None:
@@ -112,7 +113,7 @@ class Journal:
     def span(self, kind: str, records: Iterable[Record]) -> Iterator[None]:
         """Note that machines went through a phase for as long as the block lasts, however it ends."""
         going = list(records)
-        begun = time.time()
+        begun = clock.now()
         try:
             yield
         finally:

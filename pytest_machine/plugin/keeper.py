@@ -11,7 +11,6 @@ import contextlib
 import errno
 import signal
 import threading
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ import pytest
 from pytest_machine import kept
 from pytest_machine.errors import MachineError, StoreError
 from pytest_machine.model import Id, Record, Spec, new_id
+from pytest_machine.support import clock
 
 from .choice import Choice
 from .matrix import Matrix
@@ -192,7 +192,7 @@ class Keeper:
                 cleared.append(True)
                 self.turns.clear_shelf(everything=True)
 
-        asked = time.time()
+        asked = clock.now()
         with self.ledger.admitted(footprints, lab.store.path, tell=self.notices.say, waiting=make_room):
             self.journal.queued(asked)
             yield
@@ -237,7 +237,7 @@ class Keeper:
             return False
         for machine in lab:
             kept.keep(machine.record, reasons[0])
-            self.journal.note("kept", machine.record, time.time(), text=reasons[0])
+            self.journal.note("kept", machine.record, clock.now(), text=reasons[0])
         lab.release()
         return True
 
@@ -263,7 +263,7 @@ class Keeper:
                 known = {event.machine for event in self.journal.events if event.kind == "kept"}
                 for each in self.kept:
                     if each.record.id not in known:  # what several processes shared, none of them has let go of
-                        self.journal.note("kept", each.record, time.time(), text=each.because)
+                        self.journal.note("kept", each.record, clock.now(), text=each.because)
         finally:
             self._run = None
             self._labs.clear()
@@ -297,7 +297,7 @@ class Keeper:
 
         records = {record.id: record for store in run.stores for record in store.records()}
         if any(store.names() for store in run.stores):
-            begun = time.time()
+            begun = clock.now()
             # What takes longer, or is being made by somebody who does not let go, is left to the reaper.
             found = reaper.sweep(run.stores, self.choice.registry, "the run has ended", timeout=_PATIENCE)
             self.tally.left += [each.name for each in found if each.kind == "machine" and each.error]

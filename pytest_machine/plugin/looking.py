@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +19,7 @@ from pytest_machine import engine, kept
 from pytest_machine.driver import SupportsIncidents
 from pytest_machine.errors import MachineError, Unsupported
 from pytest_machine.model import Incident
+from pytest_machine.support import clock
 
 from . import used
 from .artifacts import Artifacts, place
@@ -97,7 +97,7 @@ class Looking:
         """Note which machines the test used, and for how long."""
         self._test = item.nodeid
         self._unborn.clear()
-        begun = time.time()
+        begun = clock.now()
         try:
             return (yield)
         finally:
@@ -172,7 +172,7 @@ class Looking:
             if self.artifacts.asked:
                 self.artifacts.write(item.nodeid, machine.name, "incidents", "\n".join(lines))
             for incident in befell:
-                self._journal.note("incident", machine.record, time.time(), text=f"{incident.kind}: {incident.text}")
+                self._journal.note("incident", machine.record, clock.now(), text=f"{incident.kind}: {incident.text}")
             fatal += [f"'{machine.name}': {i.kind}: {i.text}" for i in befell if i.kind in (use.asked.fail_on or ())]
         if fatal and report.passed:
             report.outcome = "failed"

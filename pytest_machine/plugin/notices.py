@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_machine.store import write
+from pytest_machine.support import clock
 
 if TYPE_CHECKING:
     from .keeper import Keeper
@@ -40,7 +40,7 @@ class Notices:
         place = self._keeper.directory / "notices"
         with contextlib.suppress(OSError):  # not worth a test's failure
             place.mkdir(mode=0o700, exist_ok=True)
-            name = f"{time.time_ns():020}-{secrets.token_hex(2)}.line"
+            name = f"{clock.stamp()}-{secrets.token_hex(2)}.line"
             write(place / name, f"{self._keeper.worker}: {line}".encode(), durable=False)
 
     def listen(self) -> None:

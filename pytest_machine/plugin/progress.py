@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
+
+from pytest_machine.support import clock
 
 _EVERY = 0.1
 # What is ready before anybody could read the line needs none.
@@ -52,13 +53,13 @@ class Progress:
             os.close(descriptor)
 
     def _write(self, descriptor: int, column: int, count: int, over: threading.Event) -> None:
-        begun = time.monotonic()
+        begun = clock.monotonic()
         if over.wait(_PATIENCE):
             return
         with contextlib.suppress(OSError):
             os.write(descriptor, b"\n")
             while True:
-                line = said(self._ready, count, time.monotonic() - begun)
+                line = said(self._ready, count, clock.monotonic() - begun)
                 os.write(descriptor, f"\r\x1b[K{line}".encode())
                 if over.wait(_EVERY):
                     break

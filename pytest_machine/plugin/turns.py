@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from pytest_machine.errors import DriverError, EngineFailed, MachineError
 from pytest_machine.kept import because_of
 from pytest_machine.model import Record, Spec, State
 from pytest_machine.store import Store, write
+from pytest_machine.support import clock
 
 if TYPE_CHECKING:
     from pytest_machine.lab import Lab
@@ -60,7 +60,7 @@ class Shared:
         `resets` says of each machine by name whether it is to be as new. What could not be made is not tried again in
         this run: the other tests, and the other processes, hear why.
         """
-        asked = time.time()
+        asked = clock.now()
         with self._keeper.ledger.resting():
             self._turn.acquire(poll_interval=_POLL)
         self._keeper.journal.queued(asked)
@@ -116,10 +116,10 @@ class Shared:
         """Whether no machine or certificate comes to its end soon."""
         from pytest_machine import certs
 
-        soon = datetime.now(UTC) + _CERTIFICATE_LEFT
+        soon = clock.utc() + _CERTIFICATE_LEFT
         return all(
             machine.record.ready is not None
-            and (machine.record.expires is None or machine.record.expires > time.time())
+            and (machine.record.expires is None or machine.record.expires > clock.now())
             and certs.expires(machine.record.directory / "server.pem") > soon
             and certs.expires(machine.record.directory / "cert.pem") > soon
             for machine in lab.machines
@@ -133,7 +133,7 @@ class Shared:
         end(self.store, self._keeper)
         if self.stays:  # whoever removes it one day knows nothing of this suite's conftests
             note_drivers(self.store.path, self._keeper.choice.registry)
-        expires = None if self._ttl is None else time.time() + self._ttl
+        expires = None if self._ttl is None else clock.now() + self._ttl
         lab = Lab(store=self.store, registry=self._keeper.choice.registry, run=self._owner, expires=expires,
                   witness=self._keeper.births)  # fmt: skip
         try:
@@ -258,7 +258,7 @@ def label(record: Record) -> str:
 
 
 def _over(expires: float | None) -> bool:
-    return expires is not None and expires < time.time()
+    return expires is not None and expires < clock.now()
 
 
 def _digest(keeper: Keeper, specs: Sequence[Spec]) -> str:

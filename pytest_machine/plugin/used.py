@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+
+from pytest_machine.support import clock
 
 from . import tracking
 from .marker import Asked
@@ -35,7 +36,7 @@ class Use:
 def note(node: Node, machines: Iterable[Machine], asked: Iterable[Asked], lab: Lab | None = None) -> None:
     """Note that a test, or a wider scope's fixtures, got these machines of a lab."""
     known = node.stash.setdefault(_USED, {})
-    now = time.time()
+    now = clock.now()
     for machine, one in zip(machines, asked, strict=True):
         known[machine.id] = Use(machine, one, now, lab)
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import queue
 import subprocess
 import threading
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import IO, Self
+
+from . import clock
 
 _CHUNK = 1 << 16
 # Chunks that wait to be read: a program that prints faster than we read has to wait.
@@ -53,7 +54,7 @@ class Conversation:
         timeout: float | None = None,
         silence: float | None = None,
     ) -> None:
-        self._begun = time.perf_counter()
+        self._begun = clock.monotonic()
         self._timeout = timeout
         self._silence = silence
         self._size = size
@@ -106,7 +107,7 @@ class Conversation:
 
     def hurry(self, seconds: float) -> None:
         """Let it run for so many seconds more, and no longer."""
-        self._begun, self._timeout = time.perf_counter(), seconds
+        self._begun, self._timeout = clock.monotonic(), seconds
 
     def kill(self) -> None:
         """End it now. Idempotent."""
@@ -136,7 +137,7 @@ class Conversation:
         return True
 
     def _left(self) -> float | None:
-        return None if self._timeout is None else max(0.0, self._begun + self._timeout - time.perf_counter())
+        return None if self._timeout is None else max(0.0, self._begun + self._timeout - clock.monotonic())
 
     def _too_long(self, *, silent: bool) -> TooLong:
         self.kill()

@@ -10,12 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_machine.errors import LimitExceeded
+
+from . import clock
 
 _DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 _PLAIN_DIRECTORY = _DIRECTORY | getattr(os, "O_NOFOLLOW", 0)
@@ -229,7 +230,7 @@ class _Counted:
         self._limits = limits
         self._top = top
         self._entries = 0
-        self._begun = time.perf_counter()
+        self._begun = clock.monotonic()
 
     def list(self, folder: Folder, *, depth: int = 1) -> None:
         if depth > self._limits.depth:
@@ -246,7 +247,7 @@ class _Counted:
         except OSError as error:
             if error.errno in _EXHAUSTED:
                 raise
-        if time.perf_counter() - self._begun > self._limits.seconds:
+        if clock.monotonic() - self._begun > self._limits.seconds:
             raise self._exceeded(f"what can be looked at in {self._limits.seconds:g} s")
 
     def _exceeded(self, what: str) -> LimitExceeded:

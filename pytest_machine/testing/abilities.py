@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -23,6 +22,7 @@ from pytest_machine.driver import (
 )
 from pytest_machine.errors import DriverError
 from pytest_machine.model import State, names
+from pytest_machine.support import clock
 from pytest_machine.waiting import wait
 
 from .bench import NETWORK_TAGS, TAGS, Bench, Make, MakeNetwork, Specimen, expect_equal
@@ -179,7 +179,7 @@ class AbilityTests(Bench):
         driver = self.capable(SupportsReset)
         machine = self.create(specimen())
         driver.note(machine.record)
-        time.sleep(1)
+        clock.sleep(1)
         assert not driver.is_touched(machine.record), "is_touched() of a machine that nobody touched"
         assert list(driver.changes(machine.record)) == [], "changes() of a machine that nobody touched"
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 import secrets
 import socket
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from pytest_machine.errors import DriverUnavailable, MachineError
 from pytest_machine.model import Address, Network, Record, Seed, SeedFile, Seen, Value, names, new_id
 from pytest_machine.options import configure
 from pytest_machine.ssh import SshConnection, new_key, pin
+from pytest_machine.support import clock
 from pytest_machine.waiting import NotYet, wait
 
 from .process import Elsewhere
@@ -177,9 +177,9 @@ class Bench:
 
     def expect_left(self, before: set[str], after_what: str) -> None:
         """Fail unless the oracle comes to see nothing but what it saw before."""
-        until = time.monotonic() + self.settle_seconds
-        while (left := self._mine(self.leftovers() - before)) and time.monotonic() < until:
-            time.sleep(0.1)
+        until = clock.monotonic() + self.settle_seconds
+        while (left := self._mine(self.leftovers() - before)) and clock.monotonic() < until:
+            clock.sleep(0.1)
         if left:
             shown = "\n".join(f"  {thing}" for thing in sorted(left)[:40])
             pytest.fail(
@@ -230,8 +230,8 @@ class Bench:
                 run=f"run-{secrets.token_hex(3)}",
                 lab="conformance",
                 networks=tuple(networks),
-                created=time.time(),
-                expires=time.time() + 3600,
+                created=clock.now(),
+                expires=clock.now() + 3600,
             )
             record.directory.mkdir(parents=True)
             private, public = new_key("conformance")
@@ -282,7 +282,7 @@ class Bench:
                     store=tmp_path / "store",
                     host=socket.gethostname(),
                     run="run-net",
-                    created=time.time(),
+                    created=clock.now(),
                     **{"lab": "conformance", **changes},
                 )
             )

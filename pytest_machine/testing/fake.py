@@ -30,7 +30,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +40,7 @@ from pytest_machine.errors import DriverError, DriverUnavailable, NotRunning
 from pytest_machine.model import Address, Id, Incident, Isolation, Network, Record, Seed, Seen, State, Trouble
 from pytest_machine.options import option, size
 from pytest_machine.stored import Damaged
-from pytest_machine.support import files, parsing, trees
+from pytest_machine.support import clock, files, parsing, trees
 from pytest_machine.support.parsing import Malformed
 
 from . import fake_engine
@@ -303,7 +302,7 @@ class FakeDriver:
         )
 
     def _step(self, step: str, record: Record) -> None:
-        time.sleep(self.delay)
+        clock.sleep(self.delay)
         if self.fail_create == step:
             raise DriverError(
                 f"The machine '{record.name}' was told to fail.",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from pytest_machine.model import State, names
+from pytest_machine.support import clock
 
 from .bench import TAGS, Bench, Make, Specimen, expect_equal
 from .process import Elsewhere
@@ -131,16 +131,16 @@ class LifeTests(Bench):
         """Yield machines whose create was killed, each at another moment, and which moment it was."""
         whole = specimen()
         with Elsewhere(self.driver(), "create", whole.record, whole.seed) as process:
-            begun = time.monotonic()
+            begun = clock.monotonic()
             process.go()
             process.result(timeout=self.ready_seconds)
-            seconds = time.monotonic() - begun
+            seconds = clock.monotonic() - begun
         self.driver().destroy(whole.record)
         for fraction in self.kill_at:
             machine = specimen()
             with Elsewhere(self.driver(), "create", machine.record, machine.seed) as process:
                 process.go()
-                time.sleep(seconds * fraction)
+                clock.sleep(seconds * fraction)
                 process.kill()
             yield f"{fraction:.0%} of {seconds:.2f} s", machine
 
@@ -171,14 +171,14 @@ class LifeTests(Bench):
             machine = specimen()
             self.driver().create(machine.record, machine.seed)
             with Elsewhere(self.driver(), "destroy", machine.record) as process:
-                begun = time.monotonic()
+                begun = clock.monotonic()
                 process.go()
                 if seconds:
-                    time.sleep(seconds * fraction)
+                    clock.sleep(seconds * fraction)
                     process.kill()
                 else:
                     process.result(timeout=self.ready_seconds)
-                    seconds = time.monotonic() - begun
+                    seconds = clock.monotonic() - begun
             self.driver().destroy(machine.record)
             self.expect_left(before, f"After destroy() was killed at {fraction:.0%} of {seconds:.2f} s and destroy()")
 

@@ -12,13 +12,13 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
 from pytest_machine.driver import Driver
+from pytest_machine.support import clock
 
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from pytest_machine.testing.process import main; main()"
@@ -82,9 +82,9 @@ class Elsewhere:
         was_alive = self._process.poll() is None
         self._process.kill()
         self._process.wait()
-        until = time.monotonic() + patience
-        while time.monotonic() < until and _group_lives(self._process.pid):
-            time.sleep(0.01)
+        until = clock.monotonic() + patience
+        while clock.monotonic() < until and _group_lives(self._process.pid):
+            clock.sleep(0.01)
         return was_alive
 
     def _rest(self, timeout: float = 30) -> tuple[bytes, str]:

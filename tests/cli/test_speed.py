@@ -18,7 +18,7 @@ from pytest_machine.model import Address, Record, new_id
 from .conftest import Program
 
 # What takes a twentieth of a second and more, and is none of these commands' business.
-HEAVY = {"asyncio", "cryptography", "docker", "filelock", "http.client", "pytest", "requests", "rich", "tenacity"} | {
+HEAVY = {"asyncio", "cryptography", "docker", "filelock", "http.client", "pytest", "requests", "rich"} | {
     f"pytest_machine.{module}" for module in ("birth", "images", "lab", "machine", "reaper", "ssh")
 }
 

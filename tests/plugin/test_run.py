@@ -18,7 +18,7 @@ from tests.conftest import SLOWNESS
 from .conftest import Forgotten, Run
 
 OURS = ("lab", "machine", "plugins", "store", "owner", "model", "plugin.rooms")
-HEAVY = ["docker", "cryptography", "tenacity", "click", "filelock", "platformdirs", "requests", "tomllib"]
+HEAVY = ["docker", "cryptography", "click", "filelock", "platformdirs", "requests", "tomllib"]
 HEAVY += [f"pytest_machine.{name}" for name in OURS]
 
 

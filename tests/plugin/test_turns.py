@@ -13,6 +13,7 @@ import pytest
 
 from pytest_machine.kept import everywhere as kept_everywhere
 from pytest_machine.store import Store
+from pytest_machine.support import clock
 from pytest_machine.testing.fake import FakeDriver
 from tests.conftest import SLOWNESS, alone, full_only
 
@@ -224,6 +225,7 @@ class TestWorkers:
             """
             import pytest
 
+from pytest_machine.support import clock
             @pytest.mark.parametrize("x", range(6))
             @pytest.mark.machine(reuse="session", options={"fail_create": "disk"})
             def test_it(machine, x): ...
@@ -440,8 +442,8 @@ class TestRuns:
         (found,) = mine(destroy=False, everything=True)
         assert found.doomed
         # It is later for us alone: were its time really over, the run's reaper might be faster.
-        later = time.time() + 3601
-        monkeypatch.setattr(time, "time", lambda: later)
+        later = clock.now() + 3601
+        monkeypatch.setattr(clock, "now", lambda: later)
         (found,) = mine()
         assert found.doomed
         assert found.why == "its time is over"
@@ -477,6 +479,7 @@ class TestRuns:
             """
             import pytest
 
+from pytest_machine.support import clock
             @pytest.mark.machine(reuse="runs", options={"delay": 3.0})
             def test_it(machine): ...
             """

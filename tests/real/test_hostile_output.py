@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import resource  # noqa: TID251  # real machines are Linux
+import resource  # real machines are Linux
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 # What costs a tenth of a second and more, and is needed only once there is a machine.
-HEAVY = ["cryptography", "docker", "requests", "tenacity", "http.server", "asyncio"]
+HEAVY = ["cryptography", "docker", "requests", "http.server", "asyncio"]
 
 
 @pytest.mark.real

@@ -7,7 +7,6 @@ import io
 import json
 import re
 import tarfile
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
@@ -16,6 +15,7 @@ from pytest_machine.errors import DriverError
 from pytest_machine.model import Record, SeedFile
 from pytest_machine.owner import cache_dir
 from pytest_machine.store import write
+from pytest_machine.support import clock
 
 from . import tags
 from .outer import Json, Outer, said
@@ -78,11 +78,11 @@ def archive(files: Mapping[str, SeedFile]) -> bytes:
     with tarfile.open(fileobj=packed, mode="w") as tar:
         # The one directory that may be new and whose mode matters: sshd refuses keys below one that others may write.
         folder = tarfile.TarInfo("root/.ssh")
-        folder.type, folder.mode, folder.mtime = tarfile.DIRTYPE, 0o700, int(time.time())
+        folder.type, folder.mode, folder.mtime = tarfile.DIRTYPE, 0o700, int(clock.now())
         tar.addfile(folder)
         for name, file in files.items():
             entry = tarfile.TarInfo(name.lstrip("/"))
-            entry.size, entry.mode, entry.mtime = len(file.content), file.mode, int(time.time())
+            entry.size, entry.mode, entry.mtime = len(file.content), file.mode, int(clock.now())
             tar.addfile(entry, io.BytesIO(file.content))
     return packed.getvalue()
 
@@ -202,7 +202,7 @@ def end(outer: Outer, record: Record, *, settled: bool) -> None:
     Unless all is `settled`, something may still come that a process asked for before it was killed: it is waited for.
     """
     mine = f"{tags.ID}={record.id}"
-    until = time.monotonic() + _IN_FLIGHT
+    until = clock.monotonic() + _IN_FLIGHT
     seen = False
     while True:
         for each in outer.containers(mine):
@@ -210,12 +210,12 @@ def end(outer: Outer, record: Record, *, settled: bool) -> None:
             seen = True
         held = [each["Name"] for each in outer.volumes(mine) if not outer.remove_volume(each["Name"])]
         left = held or outer.containers(mine)
-        if not left and (seen or settled or time.monotonic() > until):
+        if not left and (seen or settled or clock.monotonic() > until):
             return
-        if left and time.monotonic() > until + 30:
+        if left and clock.monotonic() > until + 30:
             raise DriverError(
                 f"The engine does not let go of the machine '{record.name}'.",
                 facts={"left": ", ".join(held) or "its container"},
                 hint=f"docker ps -a --filter label={mine}",
             )
-        time.sleep(_LOOK)
+        clock.sleep(_LOOK)

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from pytest_machine.model import Id
-from pytest_machine.support import trees
+from pytest_machine.support import clock, trees
 
 from .kernel import kill, open_lines
 
@@ -133,17 +132,17 @@ def remove(id_: Id, *, timeout: float = 5.0) -> None:
     Gives up when no further group could be removed for `timeout` seconds.
     """
     for group in list(of_machine(id_)):
-        deadline = time.monotonic() + timeout
+        deadline = clock.monotonic() + timeout
         while group.is_dir():
             removed, stuck = _remove(group)
             if removed:
-                deadline = time.monotonic() + timeout
-            elif time.monotonic() > deadline:
+                deadline = clock.monotonic() + timeout
+            elif clock.monotonic() > deadline:
                 break
             for pid in stuck:
                 kill(pid, timeout=0.5)
             # The kernel empties a group a moment after its last process was reaped.
-            time.sleep(0.002)
+            clock.sleep(0.002)
 
 
 def _remove(group: Path) -> tuple[int, list[int]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from pytest_machine.errors import LimitExceeded
 from pytest_machine.model import Incident, Record, Trouble
-from pytest_machine.support import trees
+from pytest_machine.support import clock, trees
 from pytest_machine.support.text import visible
 
 from . import cgroups, leases
@@ -87,7 +86,7 @@ def log() -> list[Line]:
         descriptor = os.open(_LOG, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return []
-    boot = time.time() - time.monotonic()
+    boot = clock.now() - clock.monotonic()
     lines: list[Line] = []
     try:
         while True:
@@ -135,10 +134,10 @@ def cores(place: Place) -> list[Incident]:
     name = re.sub(r"%.", "*", pattern.rpartition("/")[2])
     home = place.mounted_disk if os.path.ismount(place.mounted_disk) else place.state
     told: list[Incident] = []
-    deadline = time.monotonic() + _LIMITS.seconds
+    deadline = clock.monotonic() + _LIMITS.seconds
     try:
         for below, where in _layers(home):
-            limits = replace(_LIMITS, seconds=max(0.0, deadline - time.monotonic()))
+            limits = replace(_LIMITS, seconds=max(0.0, deadline - clock.monotonic()))
             told += [
                 Incident(Trouble.CORE, visible(f"core dump {where}{path}"))
                 for path in _cores(home, below, name, limits)

@@ -10,13 +10,13 @@ import errno
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_machine.errors import DriverError
+from pytest_machine.support import clock
 
 from . import cgroups, kernel, leases, network, storage
 from .bundle import Bundle, capabilities
@@ -198,7 +198,7 @@ def shut(place: Place, *, meanwhile: Callable[[], object] = lambda: None) -> Non
     cgroups.remove(place.id)
     storage.keep_console(place)
     storage.detach(place)
-    deadline = time.monotonic() + _DYING
+    deadline = clock.monotonic() + _DYING
     for folder in (place.run, RUNTIME / place.id):
         while folder.exists():
             try:
@@ -207,8 +207,8 @@ def shut(place: Place, *, meanwhile: Callable[[], object] = lambda: None) -> Non
                 continue
             except OSError as error:
                 # What a killed owner has started may be at it for another moment: a mount, or a file of runc's.
-                if error.errno not in (errno.ENOTEMPTY, errno.EBUSY) or time.monotonic() > deadline:
+                if error.errno not in (errno.ENOTEMPTY, errno.EBUSY) or clock.monotonic() > deadline:
                     raise
-                time.sleep(0.01)
+                clock.sleep(0.01)
                 cgroups.remove(place.id)
                 storage.detach(place)

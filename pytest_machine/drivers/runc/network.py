@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from pytest_machine.errors import BadSpec, DriverError
 from pytest_machine.model import Id, Network, Value, names
+from pytest_machine.support import clock
 
 from . import cgroups, firewall, kernel
 from .command import run
@@ -177,7 +177,7 @@ def open_up(name: str, *, again: bool = False) -> None:
         network = bridge.of_lab
         ports = [] if network else _ports(book, name)
         key = (name, network.id if network else "")
-        fresh = _opened.get(key, (None, 0.0))[0] == ports and time.monotonic() - _opened[key][1] < _FRESH
+        fresh = _opened.get(key, (None, 0.0))[0] == ports and clock.monotonic() - _opened[key][1] < _FRESH
         if fresh and not again:
             return
         if network is not None:
@@ -185,7 +185,7 @@ def open_up(name: str, *, again: bool = False) -> None:
         elif before := firewall.open_up(name, bridge.subnet, ports):
             book.bridges[name] = replace(bridge, forwarding=before)
             save(book)
-        _opened[key] = (ports, time.monotonic())
+        _opened[key] = (ports, clock.monotonic())
 
 
 _opened: dict[tuple[str, str], tuple[list[firewall.Port] | None, float]] = {}
@@ -301,9 +301,9 @@ def _connect(end: str, bridge: Bridge, *, pid: int, device: str, ip: str, first:
 
 def unplug(id_: Id) -> None:
     """Remove a machine's interfaces, but give them a moment to go with its network namespace: that is faster."""
-    deadline = time.monotonic() + _NAMESPACE_GOES
-    while (left := _links(id_)) and time.monotonic() < deadline:
-        time.sleep(0.001)
+    deadline = clock.monotonic() + _NAMESPACE_GOES
+    while (left := _links(id_)) and clock.monotonic() < deadline:
+        clock.sleep(0.001)
     for name in left:
         _remove_link(name)
 
