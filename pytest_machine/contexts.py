@@ -180,4 +180,4 @@ def _certificates(name: str) -> Path:
 
 
 def _digest(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()
+    return hashlib.sha256(os.fsencode(name)).hexdigest()

@@ -119,7 +119,7 @@ def named(environ: Mapping[str, str], *, machine: bool = False) -> Endpoint:
     chosen = environ.get("DOCKER_CONTEXT") or _current(config)
     if chosen in ("", "default"):
         return Endpoint(SOCKET)
-    digest = hashlib.sha256(chosen.encode()).hexdigest()
+    digest = hashlib.sha256(os.fsencode(chosen)).hexdigest()
     meta = json.loads((config / "contexts" / "meta" / digest / "meta.json").read_text("utf-8"))
     found = meta["Endpoints"]["docker"]
     certs = config / "contexts" / "tls" / digest / "docker"

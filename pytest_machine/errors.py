@@ -25,6 +25,7 @@ sentence that quotes 'names', the facts aligned below it, and a last line ``hint
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -58,6 +59,14 @@ class MachineError(Exception):
 
     def __str__(self) -> str:
         return _text(self.message, self.facts, self.hint)
+
+
+def refused(error: OSError) -> MachineError:
+    """Return what the operating system refused as an error of ours: with the path, its reason and what to do."""
+    from .support.reasons import hint, reason_of, sentence
+
+    number = {"errno": errno.errorcode.get(error.errno, error.errno)} if error.errno else {}
+    return MachineError(sentence(error), facts={"reason": reason_of(error), **number}, hint=hint(error))
 
 
 class UsageError(MachineError):

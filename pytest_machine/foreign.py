@@ -12,9 +12,9 @@ machine, on the computer where they made it: what lies in the machine's own dire
 
 from __future__ import annotations
 
-import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from typing import Any
 from .errors import StoreError, UnknownMachine
 from .model import Address, Id, Record, Value
 from .store import RECORD
+from .support import files
+from .support.logins import user
+from .support.parsing import Malformed, host, plain, port, table, text, texts
 
 CONFIG = "config.json"
 _VERSION = 3
@@ -55,7 +58,7 @@ class Foreign:
     def key(self) -> Path | None:
         """The private key that logs in; None: what the user's own ssh has."""
         noted = self.driver.get("SSHKeyPath")
-        places = [self.directory / "id_rsa", *([Path(noted)] if isinstance(noted, str) and noted else [])]
+        places = [self.directory / "id_rsa", *([Path(noted)] if noted else [])]
         return next((path for path in places if path.is_file()), None)
 
     @property
@@ -68,7 +71,7 @@ class Foreign:
     @property
     def address(self) -> Address | None:
         """Where it was when it was last seen; None: nobody knows."""
-        ip = str(self.driver.get("IPAddress") or "")
+        ip = self.driver.get("IPAddress")
         if not ip:
             return None
         # VirtualBox's is forwarded from this computer, for a machine without an address; with one, SSH is where it is.
@@ -79,13 +82,13 @@ class Foreign:
     @property
     def user(self) -> str:
         """Whom SSH logs in as."""
-        return str(self.driver.get("SSHUser") or "") or _USERS.get(self.kind, "root")
+        return self.driver.get("SSHUser") or _USERS.get(self.kind, "root")
 
     @property
     def options(self) -> Mapping[str, Value]:
         """What our driver of the same name would have been given; empty where we have none."""
         if self.kind == "none":
-            return {"url": str(self.driver.get("URL") or "")}
+            return {"url": self.driver.get("URL") or ""}
         if self.kind == "generic" and (address := self.address):
             return {
                 "ip_address": address.ip,
@@ -107,7 +110,7 @@ class Foreign:
         import hashlib
 
         store = self.directory.parents[1]
-        id_ = hashlib.sha256(str(self.directory).encode()).hexdigest()[:10]
+        id_ = hashlib.sha256(os.fsencode(self.directory)).hexdigest()[:10]
         return Record(
             id=Id(id_), name=self.name, driver=self.kind, options=self.options, store=store, host="", created=0.0,
             ready=0.0, address=self.address,
@@ -149,22 +152,21 @@ def load(store: Path, name: str) -> Foreign:
         raise UnknownMachine(f"There is no machine '{name}'.", facts={"store": store})
     path = directory / CONFIG
     try:
-        found = {"file": json.loads(path.read_bytes())}
-        return Foreign(name, directory, _latest(_table(found, "file"), name, store))
+        return Foreign(name, directory, _checked(_latest(files.read_table(path, "it"), name, store)))
     except FileNotFoundError:
         raise _unreadable(name, path, "it is not there: the creation of the machine was broken off") from None
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise _unreadable(name, path, error) from error
+    except files.UNREADABLE as error:
+        raise _unreadable(name, path, files.reason(error)) from error
 
 
 def _latest(found: Mapping[str, Any], name: str, store: Path) -> dict[str, Any]:
     """Return what a file says in the form that Docker Machine gave it last."""
     version = found.get("ConfigVersion") or 0
     if not isinstance(version, int) or version > _VERSION:
-        raise ValueError("config version is from the future -- you should upgrade your Docker Machine client")
+        raise Malformed("config version is from the future -- you should upgrade your Docker Machine client")
     driver = dict(_table(found, "Driver"))
     if not isinstance(found.get("DriverName"), str) or not found["DriverName"]:
-        raise ValueError("it names no driver")
+        raise Malformed("it names no driver")
     options = dict(_table(found, "HostOptions"))
     if version == 0:
         options.setdefault("SwarmOptions", {
@@ -193,11 +195,33 @@ def _latest(found: Mapping[str, Any], name: str, store: Path) -> dict[str, Any]:
     }
 
 
+def _checked(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration, once all that is used of it is what it has to be: it may come from another computer."""
+    try:
+        plain(config, "it")
+    except Malformed:  # whose text may be a secret
+        raise Malformed("it has a text that is not Unicode, or a number that is too large") from None
+    kind = text(config["DriverName"], "'DriverName'", longest=63)
+    driver, options = config["Driver"], config["HostOptions"]
+    # Of the driver `none`, it is the host and port of the URL; the URL counts.
+    checks: dict[str, Callable[[object, str], object]] = {
+        **({} if kind == "none" else {"IPAddress": host}),
+        "SSHUser": user, "SSHPort": port, "EnginePort": port, "DockerPort": port, "SSHKeyPath": text, "URL": text,
+    }  # fmt: skip
+    for name, check in checks.items():
+        if driver.get(name):
+            check(driver[name], f"'{name}'")
+    for part, name in (("AuthOptions", "CertDir"), ("SwarmOptions", "Host"), ("SwarmOptions", "Discovery")):
+        if options[part].get(name):
+            text(options[part][name], f"'{name}'")
+    for name in ("Labels", "ArbitraryFlags", "Env", "InsecureRegistry", "RegistryMirror"):
+        if options["EngineOptions"].get(name):
+            texts(options["EngineOptions"][name], f"'{name}'")
+    return config
+
+
 def _table(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    table = found.get(name)
-    if table is not None and not isinstance(table, Mapping):
-        raise TypeError(f"'{name}' is no table")
-    return table or {}
+    return {} if found.get(name) is None else table(found[name], f"'{name}'")
 
 
 def _number(value: object) -> int:
@@ -211,7 +235,6 @@ def _public(name: str, value: object) -> object:
 
 
 def _unreadable(name: str, path: Path, reason: object) -> StoreError:
-    # A JSON error carries no text of the file's, so that no secret gets out.
     return StoreError(
         f"The configuration of the machine '{name}', which Docker Machine made, cannot be read.",
         facts={"path": path, "reason": reason},

@@ -7,14 +7,23 @@ user and host key there. The user's own configuration, agent and known hosts pla
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from .errors import BadSpec, StoreError
 from .model import Address
+from .support import logins, parsing
+from .support.parsing import Malformed
+from .support.text import visible
 
 # Seconds. A machine on this computer answers at once; one in a cloud that boots lets packets fall for a while.
 CONNECT_TIMEOUT = 10
+
+# A machine's name, and an address as known hosts are noted by it.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
+_KNOWN_AS = re.compile(r"\[[^\s\[\]]+\]:\d+|[^\s\[\]-][^\s\[\]]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +43,21 @@ class Login:
     """Note a host key that nobody has noted. Never one that differs from what is noted."""
     control: Path | None = None
     """The socket of a connection to share."""
+
+    def __post_init__(self) -> None:
+        """Raise `BadSpec` for what would be another option, line or word for OpenSSH, wherever it comes from."""
+        try:
+            parsing.host(self.address.ip, "its address")
+            logins.user(self.address.user, "its user")
+            parsing.port(self.address.ssh_port, "its SSH port")
+            _check(self.name, _NAME)
+            _check(self.known_as, _KNOWN_AS)
+        except Malformed as error:
+            raise BadSpec(
+                f"OpenSSH cannot be given the machine '{visible(self.name or str(self.address.ip), lines=False)}'.",
+                facts={"reason": error},
+                hint="an address such as 192.0.2.1 or host.example, a port from 1 to 65535, a user such as root",
+            ) from error
 
     @property
     def options(self) -> dict[str, str]:
@@ -55,7 +79,7 @@ class Login:
             "ControlPath": quote(self.control) if self.control else "none",
         }
         if self.known_as:
-            found["HostKeyAlias"] = self.known_as
+            found["HostKeyAlias"] = quote(self.known_as)
         return found
 
     @property
@@ -68,7 +92,11 @@ class Login:
     @property
     def entry(self) -> str:
         """Its part of a configuration."""
-        where = {"HostName": quote(self.address.ip), "Port": str(self.address.ssh_port), "User": self.address.user}
+        where = {
+            "HostName": quote(self.address.ip),
+            "Port": str(self.address.ssh_port),
+            "User": quote(self.address.user),
+        }
         lines = [f"  {name} {value}\n" for name, value in {**where, **self.options}.items()]
         return f"Host {self.name}\n" + "".join(lines)
 
@@ -83,6 +111,28 @@ def host(address: Address) -> str:
     return address.ip if address.ssh_port == 22 else f"[{address.ip}]:{address.ssh_port}"
 
 
+def _check(name: str, form: re.Pattern[str]) -> None:
+    if name and not form.fullmatch(parsing.text(name, "its name")):
+        raise Malformed(f"its name is '{name}'")
+
+
 def quote(text: Path | str) -> str:
-    """Return a value as options take it: OpenSSH splits some at blanks, and takes % for a token of its own."""
-    return f'"{text}"'.replace("%", "%%")
+    """Return a value as OpenSSH's options take it, in a configuration and as ``-o NAME=VALUE``.
+
+    OpenSSH splits some values at blanks, takes a percent sign for a token of its own, and puts in variables, for which
+    it has no quotes. Raises `StoreError` for a text that it cannot be given.
+    """
+    found = str(text)
+    if not quotable(found):
+        raise StoreError(
+            f"OpenSSH cannot be given '{visible(found, lines=False)}'.",
+            facts={"reason": "a line break or ${NAME} in a path has a meaning for it that no quotes take away"},
+            hint="keep machines in another directory: MACHINE_STORAGE_PATH, PYTEST_MACHINE_HOME, TMPDIR or HOME",
+        )
+    escaped = found.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{escaped}"'
+
+
+def quotable(text: str) -> bool:
+    """Return whether OpenSSH can be given a text at all."""
+    return "${" not in text and not any(ord(character) < 32 or ord(character) == 127 for character in text)

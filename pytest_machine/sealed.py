@@ -101,7 +101,9 @@ def unseal(text: bytes, passphrase: str, *, called: str) -> bytes:
 def _key(passphrase: str, salt: bytes, cost: int) -> bytes:
     from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-    return Scrypt(salt=salt, length=32, n=cost, r=_BLOCK, p=_LANES).derive(passphrase.encode())
+    return Scrypt(salt=salt, length=32, n=cost, r=_BLOCK, p=_LANES).derive(
+        passphrase.encode("utf-8", "surrogateescape")
+    )
 
 
 def _digest(first: bytes, how: bytes, hidden: bytes) -> bytes:

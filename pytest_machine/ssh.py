@@ -31,7 +31,7 @@ from typing import IO
 from .connection import AnyBytes, AnyPath, content, path_here, path_there, words
 from .errors import CommandFailed, ConnectFailed, LimitExceeded, MachineError, UsageError, WaitTimeout
 from .incoming import OVERHEAD, SCRIPT, SECONDS, SILENCE, SIZE, Incoming
-from .login import CONNECT_TIMEOUT, Login, host, quote
+from .login import CONNECT_TIMEOUT, Login, host, quotable, quote
 from .model import Address, Result
 from .store import write
 from .support import clock
@@ -477,7 +477,7 @@ def _socket_path(key: Path) -> Path:
     """Return a path for a new socket, in a directory that only this user may enter, by which `hang_up` finds it."""
     for parent in _parents():
         path = parent / f"{_digest(key)}-{secrets.token_hex(3)}"
-        if len(os.fsencode(path)) <= _SOCKET_LENGTH and _private(parent):
+        if len(os.fsencode(path)) <= _SOCKET_LENGTH and quotable(str(path)) and _private(parent):
             return path
     return Path(tempfile.mkdtemp(prefix="ptm-", dir="/tmp"), "s")
 

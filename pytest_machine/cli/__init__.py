@@ -5,8 +5,10 @@ Nothing here imports docker or cryptography, so that ``--help`` answers at once;
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import importlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -15,8 +17,9 @@ from typing import Any
 import click
 
 from pytest_machine.errors import MachineError
+from pytest_machine.support.reasons import hint, reason_of
 
-from .command import BadFlag, Session, parse_bool, read, tell, told_wrong
+from .command import BadFlag, Session, parse_bool, read, tell, tell_unexpected, told_wrong
 from .layout import Flag, program_help
 
 # Command → module of this package, which has the command under the same name unless another is given.
@@ -82,6 +85,9 @@ class Program(click.Group):
             code = _unwritten(error)
         except SystemExit as ended:
             code = ended.code
+        except Exception as error:  # noqa: BLE001  # the last resort: no user is shown a traceback
+            code = 1
+            tell_unexpected(error, debug=_debugging())
         sys.exit(_written(code))
 
     def make_context(
@@ -147,6 +153,33 @@ class Program(click.Group):
         except MachineError as error:
             tell(ctx, error)
             ctx.exit(error.exit_code)
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            tell(ctx, error)
+            ctx.exit(1)
+
+
+_ERRORS = "pytest-machine"
+
+
+def _escaped(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Write bytes that were no UTF-8 as they were; write surrogates and what an encoding lacks as escapes."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.backslashreplace_errors(error)
+
+
+codecs.register_error(_ERRORS, _escaped)
+
+
+def _debugging() -> bool:
+    """Return whether the user wants all that led to an error."""
+    from .command import DEBUG
+
+    words = sys.argv[1:]
+    return bool(os.environ.get("MACHINE_DEBUG")) or any(word in DEBUG for word in words)
 
 
 def _fill_streams() -> None:
@@ -164,6 +197,10 @@ def _fill_streams() -> None:
     sys.stdin = sys.stdin or Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115
     sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    # Paths may have bytes that are not UTF-8, which are shown as they are; what no encoding has is shown as an escape.
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_ERRORS)
 
 
 def _written(code: Any) -> Any:
@@ -182,7 +219,9 @@ def _unwritten(error: OSError) -> int:
     """Say why nothing more can be shown, where that can be; return the exit code."""
     if not isinstance(error, BrokenPipeError):  # whoever reads no further wants to hear nothing
         with contextlib.suppress(OSError):
-            click.echo(error.strerror or str(error), err=True)
+            click.echo(
+                f"Standard output cannot be written to.\n  reason  {reason_of(error)}\nhint: {hint(error)}", err=True
+            )
     return 1
 
 

@@ -13,12 +13,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from pytest_machine.support import clock
+from pytest_machine.support import clock, logins
 
 from .command import Failed, Ours, Session
 
@@ -29,14 +31,25 @@ if TYPE_CHECKING:
 
 VARIABLE = "PYTEST_MACHINE_PASSPHRASE"
 _DRIVER = "imported"
-# File of the machine's directory → its mode where it is imported.
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file of the machine's directory that goes along."""
+
+    mode: int
+    """Its mode where it is imported."""
+    check: Callable[[bytes, str], bytes]
+    """Return the content, or raise `Malformed`."""
+
+
 _FILES = {
-    "id_ed25519": 0o600,
-    "id_ed25519.pub": 0o644,
-    "known_hosts": 0o600,
-    "ca.pem": 0o644,
-    "cert.pem": 0o644,
-    "key.pem": 0o600,
+    "id_ed25519": _File(0o600, logins.private_key),
+    "id_ed25519.pub": _File(0o644, logins.public_key),
+    "known_hosts": _File(0o600, logins.known_hosts),
+    "ca.pem": _File(0o644, logins.certificates),
+    "cert.pem": _File(0o644, logins.certificates),
+    "key.pem": _File(0o600, logins.private_key),
 }
 _VERSION = 1
 
@@ -85,25 +98,28 @@ def import_(ctx: click.Context, file: str, *, name: str | None, passphrase_file:
     from pytest_machine.sealed import LONGEST, unseal
 
     session = ctx.ensure_object(Session)
-    if file == "-":
-        text = sys.stdin.buffer.read(LONGEST + 1)
-    else:
-        try:
-            with Path(file).open("rb") as stream:
-                text = stream.read(LONGEST + 1)
-        except OSError as error:
-            from pytest_machine.errors import UsageError
-
-            raise UsageError(
-                f"The file '{file}' cannot be read.",
-                facts={"reason": error.strerror or error},
-                hint="docker-machine export NAME -o FILE writes one, where the machine was made",
-            ) from error
+    text = sys.stdin.buffer.read(LONGEST + 1) if file == "-" else _content(file)
     called = "-" if file == "-" else Path(file).name
     content = unseal(text, _passphrase(passphrase_file, twice=False), called=called)
     record, files = _unpacked(content, session, name, called)
     _note(session, record, files)
     click.echo(f'"{record.name}" can be used now: {ctx.find_root().info_name} env {record.name}')
+
+
+def _content(file: str) -> bytes:
+    from pytest_machine.errors import UsageError
+    from pytest_machine.sealed import LONGEST
+    from pytest_machine.support import given
+    from pytest_machine.support.files import UNREADABLE, reason
+
+    try:
+        return given.read(Path(file), largest=LONGEST)
+    except UNREADABLE as error:
+        raise UsageError(
+            f"The file '{file}' cannot be read.",
+            facts={"reason": reason(error)},
+            hint="docker-machine export NAME -o FILE writes one, where the machine was made",
+        ) from error
 
 
 def _address(machine: Noted) -> Address:
@@ -128,7 +144,7 @@ def _packed(machine: Noted) -> bytes:
         places |= {name: machine.certificates / name for name in ("ca.pem", "cert.pem", "key.pem")}
         if machine.foreign.key is not None:
             places["id_ed25519"] = machine.foreign.key
-    files = {name: path.read_text("utf-8") for name, path in places.items() if path.exists()}
+    files = {name: _kept(path, name) for name, path in places.items() if path.exists()}
     if not {"id_ed25519", "key.pem"} & files.keys():
         raise Failed(
             f'There is no key of "{record.name}" that could be exported.', hint=f"ls '{record.directory}'"
@@ -139,37 +155,84 @@ def _packed(machine: Noted) -> bytes:
     return json.dumps({"version": _VERSION, "machine": known, "files": files}).encode()
 
 
-def _unpacked(content: bytes, session: Session, name: str | None, called: str) -> tuple[Record, dict[str, str]]:
+def _kept(path: Path, name: str) -> str:
+    """Return a file that goes along; one that no import would take is refused here."""
+    from pytest_machine.errors import StoreError
+    from pytest_machine.support.files import UNREADABLE, reason
+    from pytest_machine.support.given import read
+
+    try:
+        return _FILES[name].check(read(path, f"'{name}'", largest=logins.LONGEST_KEY), f"'{name}'").decode("utf-8")
+    except UNREADABLE as error:
+        raise StoreError(
+            f"The file '{path}' cannot be exported.",
+            facts={"reason": reason(error)},
+            hint="docker-machine regenerate-certs NAME writes the certificates again",
+        ) from error
+
+
+def _unpacked(content: bytes, session: Session, name: str | None, called: str) -> tuple[Record, dict[str, bytes]]:
     """Return a record of this store and the files of its directory; raises `StoreError` for what is none of ours."""
     from pytest_machine.errors import BadSpec, StoreError
     from pytest_machine.model import check_name, new_id
     from pytest_machine.owner import host_id
+    from pytest_machine.sealed import LONGEST
+    from pytest_machine.support import parsing
+    from pytest_machine.support.text import visible
 
     # An id of its own: two names here may mean one machine, and each is forgotten by itself.
     own = {"id": new_id(), "store": str(session.store.path), "host": host_id()}
     try:
-        record, files = _read(json.loads(content), own)
-    except (ValueError, TypeError, LookupError, AttributeError, BadSpec) as error:
+        record, files = _read(parsing.json_table(content, "its content", largest=LONGEST), own)
+    except (ValueError, TypeError, LookupError, BadSpec) as error:
+        reason = str(error) if isinstance(error, ValueError | BadSpec) else type(error).__name__
         raise StoreError(
             f"The file '{called}' opens, but holds no access.",
-            facts={"reason": f"{type(error).__name__}: {error}".partition("\n")[0]},
+            facts={"reason": visible(reason.partition("\n")[0], lines=False)},
             hint="pip install --upgrade pytest-machine, or export the machine again",
         ) from error
     return record.with_(name=check_name(name) if name else record.name), files
 
 
-def _read(data: Any, own: dict[str, str]) -> tuple[Record, dict[str, str]]:
-    from pytest_machine.model import Record
+def _read(data: dict[str, object], own: dict[str, str]) -> tuple[Record, dict[str, bytes]]:
+    """Return what a file from another computer holds, value by value; raises `Malformed` or `BadSpec`."""
+    from pytest_machine.model import Address, Record
+    from pytest_machine.support import parsing
+    from pytest_machine.support.parsing import Malformed
 
-    if data["version"] != _VERSION:
-        raise ValueError(f"its content is of version {data['version']}")
-    record = Record.from_json({**data["machine"], **own})
-    if record.address is None or record.driver != _DRIVER:
-        raise ValueError("it lacks an address")
-    return record, {name: str(text) for name, text in data["files"].items() if name in _FILES}
+    if data.get("version") != _VERSION:
+        raise Malformed(f"its content is of version {data.get('version')!r:.40}; this program knows {_VERSION}")
+    machine = parsing.table(data.get("machine"), "'machine'")
+    given = parsing.table(machine.get("address"), "'address'")
+    address = Address(
+        ip=parsing.host(given.get("ip"), "'ip'"),
+        user=logins.user(given.get("user", "root"), "'user'"),
+        ssh_port=parsing.port(given.get("ssh_port", 22), "'ssh_port'", zero=True),
+        engine_port=parsing.port(given.get("engine_port", 2376), "'engine_port'", zero=True),
+        engine=logins.engine_url(given["engine"], "'engine'") if given.get("engine") else "",
+        inner=parsing.host(given["inner"], "'inner'") if given.get("inner") else "",
+    )
+    if machine.get("driver") != _DRIVER:
+        raise Malformed(f"'driver' is not '{_DRIVER}'")
+    options = parsing.table(machine.get("options"), "'options'")
+    known = {
+        "name": parsing.text(machine.get("name"), "'name'", longest=63, empty=False),
+        "driver": _DRIVER,
+        "options": {"origin": parsing.text(options.get("origin", ""), "'origin'", longest=63)},
+        "engine": parsing.plain(parsing.table(machine.get("engine", {}), "'engine'"), "'engine'"),
+        "created": parsing.time(machine.get("created"), "'created'"),
+        "ready": None if machine.get("ready") is None else parsing.time(machine["ready"], "'ready'"),
+    }
+    files = {}
+    for name, text in parsing.table(data.get("files"), "'files'").items():
+        if name in _FILES:
+            if not isinstance(text, str):
+                raise Malformed(f"the file '{name}' in it is not a text")
+            files[name] = _FILES[name].check(text.encode("utf-8", "surrogateescape"), f"the file '{name}' in it")
+    return Record.from_json({**known, **own}).with_(address=address), files
 
 
-def _note(session: Session, record: Record, files: dict[str, str]) -> None:
+def _note(session: Session, record: Record, files: dict[str, bytes]) -> None:
     """Note the machine; one that a killed import has left is replaced, and one that is there is not."""
     from pytest_machine.errors import UsageError
     from pytest_machine.store import write
@@ -190,8 +253,8 @@ def _note(session: Session, record: Record, files: dict[str, str]) -> None:
             store.remove(record.name)
         # It counts as broken off until all of it is there.
         store.add(record.with_(ready=None))
-        for name, text in files.items():
-            write(record.directory / name, text.encode(), mode=_FILES[name], durable=False)
+        for name, content in files.items():
+            write(record.directory / name, content, mode=_FILES[name].mode, durable=False)
         store.save(record.with_(ready=record.ready or clock.now()))
 
 
@@ -200,7 +263,7 @@ def _passphrase(file: str | None, *, twice: bool) -> str:
     from pytest_machine.errors import BadSpec
 
     if file is not None:
-        found, where = next(iter(Path(file).read_text("utf-8").splitlines()), ""), f"The first line of '{file}'"
+        found, where = _first_line(file), f"The first line of '{file}'"
     elif VARIABLE in os.environ:
         found, where = os.environ[VARIABLE], f"The variable '{VARIABLE}'"
     elif sys.stdin.isatty():
@@ -213,3 +276,18 @@ def _passphrase(file: str | None, *, twice: bool) -> str:
     if not found:
         raise BadSpec(f"{where} is empty, which is no passphrase.", hint="a few random words are a good one")
     return str(found)
+
+
+def _first_line(file: str) -> str:
+    from pytest_machine.errors import MachineError
+    from pytest_machine.support.files import UNREADABLE, reason
+    from pytest_machine.support.given import read_text
+
+    try:
+        return next(iter(read_text(Path(file), largest=1 << 16).splitlines()), "")
+    except UNREADABLE as error:
+        raise MachineError(
+            f"The passphrase's file '{file}' cannot be read.",
+            facts={"reason": reason(error)},
+            hint="--passphrase-file takes a text file whose first line is the passphrase",
+        ) from error

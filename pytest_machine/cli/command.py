@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from pytest_machine.errors import MachineError
+from pytest_machine.errors import MachineError, refused
+from pytest_machine.support.text import visible
 
 from .layout import HelpfulCommand, Switch
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 _TRUE = ("1", "t", "T", "true", "TRUE", "True")
 _FALSE = ("0", "f", "F", "false", "FALSE", "False")
-_DEBUG = ("-D", "--debug", "-debug")
+DEBUG = ("-D", "--debug", "-debug")
 
 
 _UPDATE = click.Option(
@@ -150,11 +151,23 @@ def tell(ctx: click.Context, error: Exception) -> None:
         import traceback
 
         click.echo("".join(traceback.format_exception(error)), err=True)
-    if isinstance(error, OSError) and error.strerror:
-        named = f": '{os.fsdecode(error.filename)}'" if isinstance(error.filename, (str, bytes)) else ""
-        click.echo(f"{error.strerror}{named}", err=True)
-    else:
-        click.echo(str(error), err=True)
+    if isinstance(error, OSError) and not isinstance(error, MachineError):
+        error = refused(error)
+    click.echo(visible(str(error)), err=True)
+
+
+def tell_unexpected(error: Exception, *, debug: bool) -> None:
+    """Say that the program itself is wrong, in a sentence; with ``--debug``, all that led to it first."""
+    if debug:
+        import traceback
+
+        click.echo(visible("".join(traceback.format_exception(error))), err=True)
+    reason = visible(f"{type(error).__name__}: {error}", lines=False)[:500]
+    click.echo(
+        f"Unexpected error.\n  reason  {reason}\n"
+        "hint: run it again with --debug, and report what it shows to the developers of pytest-machine",
+        err=True,
+    )
 
 
 def argv0() -> list[str]:
@@ -174,9 +187,9 @@ def argv0() -> list[str]:
 def _undebugged(ctx: click.Context, args: list[str]) -> list[str]:
     """Return the arguments without ``--debug``, which may stand anywhere before ``--``."""
     end = args.index("--") if "--" in args else len(args)
-    if any(arg in _DEBUG for arg in args[:end]):
+    if any(arg in DEBUG for arg in args[:end]):
         ctx.ensure_object(Session).debug = True
-    return [*(arg for arg in args[:end] if arg not in _DEBUG), *args[end:]]
+    return [*(arg for arg in args[:end] if arg not in DEBUG), *args[end:]]
 
 
 def told_wrong(ctx: click.Context, error: Exception, code: int) -> NoReturn:

@@ -56,7 +56,7 @@ def lab_of(file: Path) -> Id:
     """Return the id of the lab that a file's machines are, the same at every call on this computer."""
     from pytest_machine.owner import host_id
 
-    return Id(hashlib.sha256(f"{host_id()}\0{file.resolve()}".encode()).hexdigest()[:10])
+    return Id(hashlib.sha256(os.fsencode(f"{host_id()}\0{file.resolve()}")).hexdigest()[:10])
 
 
 def read(file: Path, registry: Registry) -> list[Declared]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -60,7 +61,7 @@ def _mount(there: Place, point: str) -> int:
     found = login(there.machine, noted.running(there.machine))
     # Not a temporary file: what is mounted connects anew when it must, for as long as it is there.
     config = there.machine.record.directory / _CONFIG
-    write(config, configuration([found]).encode(), durable=False)
+    write(config, os.fsencode(configuration([found])), durable=False)
     # A file and not a pipe: what goes on in the background holds it, and whoever waits for its end would wait for ever.
     with tempfile.TemporaryFile() as said:
         code = subprocess.call(["sshfs", "-F", str(config), there.word, point], stdout=said, stderr=said)

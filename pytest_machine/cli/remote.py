@@ -114,7 +114,7 @@ def configured(places: Sequence[Place]) -> Iterator[Path]:
     logins = [login(machine, noted.running(machine)) for machine in machines.values()]
     with tempfile.TemporaryDirectory(prefix="ptm-") as directory:
         file = Path(directory, "ssh_config")
-        write(file, configuration(logins).encode(), durable=False)
+        write(file, os.fsencode(configuration(logins)), durable=False)
         yield file
 
 

@@ -57,4 +57,6 @@ def scp(ctx: click.Context, paths: tuple[str, ...], *, recursive: bool, delta: b
 
 
 def _rsync(config: Path, *, quiet: bool) -> list[str]:
-    return ["rsync", *([] if quiet else ["--progress"]), "-e", f'ssh -F "{config}"']
+    # rsync splits this at blanks; within quotes, two of them stand for one.
+    quoted = str(config).replace('"', '""')
+    return ["rsync", *([] if quiet else ["--progress"]), "-e", f'ssh -F "{quoted}"']

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -144,6 +145,13 @@ def quick(program: Program) -> Program:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Iterator[Program]:
+    with made(tmp_path) as program:
+        yield program
+
+
+@contextlib.contextmanager
+def made(tmp_path: Path) -> Iterator[Program]:
+    """The program with all that is its own below a directory."""
     site = tmp_path / "site"
     info = site / "stranger-1.0.dist-info"
     info.mkdir(parents=True)
@@ -163,6 +171,8 @@ def program(tmp_path: Path) -> Iterator[Program]:
         "FAKE_DIRECTORY": str(driver.directory),
         "CLOUD_DIRECTORY": str(driver.directory),
     }
-    yield Program(Store(tmp_path / "my machines"), driver, environ)
-    for record in driver.find():
-        driver.destroy(record)
+    try:
+        yield Program(Store(tmp_path / "my machines"), driver, environ)
+    finally:
+        for record in driver.find():
+            driver.destroy(record)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_machine.ssh import new_key
+
 from .conftest import Program
 
 STORES = Path(__file__).with_name("stores")
@@ -38,7 +40,7 @@ def put(program: Program) -> Put:
         for mark, value in marks.items():
             text = text.replace(f"@{mark}@", str(value))
         (directory / "config.json").write_text(text, "utf-8")
-        (directory / "id_rsa").write_text("a key")
+        (directory / "id_rsa").write_text(new_key("old")[0])
         return directory
 
     return put
@@ -87,10 +89,13 @@ class TestListed:
         [
             ("", "Expecting value"),
             ('{"ConfigVersion": 3, "Driver": {"IPAddr', "Unterminated string"),
-            ("[]", "is no table"),
+            ("[]", "is not a table"),
             ("{}", "it names no driver"),
             ('{"ConfigVersion": 4, "DriverName": "none"}', "config version is from the future -- you should upgrade"),
-            ('{"ConfigVersion": 3, "DriverName": "none", "HostOptions": 7}', "'HostOptions' is no table"),
+            (
+                '{"ConfigVersion": 3, "DriverName": "none", "HostOptions": 7}',
+                "'HostOptions' is 7, which is not a table",
+            ),
             (None, "the creation of the machine was broken off"),
         ],
     )

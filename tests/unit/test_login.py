@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from pytest_machine.login import Login, configuration
+from pytest_machine.errors import BadSpec, StoreError
+from pytest_machine.login import Login, configuration, quote
 from pytest_machine.model import Address
 
 pytestmark = pytest.mark.real
@@ -67,3 +69,78 @@ def test_nobody_else_has_an_entry(tmp_path: Path) -> None:
     for name in ("Web-1Xexample", "we", "webb"):
         assert understood("ssh", "-F", str(config), name)["hostname"].lower() == name.lower()
         assert "key" not in understood("ssh", "-F", str(config), name)["identityfile"]
+
+
+ODD = [
+    'a"b',
+    "a'b",
+    "a\\b",
+    "a\\",
+    "100% %h",
+    "a#b",
+    " blank ",
+    "a$b",
+    "$HOME",
+    "~a",
+    "a\udcffb",
+    "ä",
+    "a,b",
+    "-oX=y",
+    "a=b",
+]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_paths_reach_openssh_as_they_are(name: str, tmp_path: Path) -> None:
+    """In the configuration and as flags."""
+    directory = Path("/tmp") / name
+    made = Login(
+        name="web",
+        address=Address(ip="10.0.0.1"),
+        key=directory / "key",
+        known_hosts=directory / "known_hosts",
+        control=directory / "s",
+    )
+    config = tmp_path / "config"
+    config.write_bytes(os.fsencode(configuration([made])))
+    for argv in (["ssh", "-F", str(config), "web"], made.argv):
+        done = subprocess.run([*argv[:1], "-G", *argv[1:]], capture_output=True, check=True)
+        lines = os.fsdecode(done.stdout).replace("%%", "%").splitlines()
+        assert f"identityfile {directory}/key" in lines
+        assert f"userknownhostsfile {directory}/known_hosts" in lines
+        assert f"controlpath {directory}/s" in lines
+
+
+@pytest.mark.parametrize("name", ["${HOME}", "a${X}b", "a\nProxyCommand touch it", "a\rb", "a\0b"])
+def test_paths_that_openssh_cannot_be_given(name: str) -> None:
+    with pytest.raises(StoreError, match="OpenSSH cannot be given") as caught:
+        quote(Path("/tmp") / name)
+    assert "MACHINE_STORAGE_PATH" in caught.value.hint
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"address": Address(ip="10.0.0.1", ssh_port="22\n  ProxyCommand x")},  # type: ignore[arg-type]
+        {"address": Address(ip="10.0.0.1", ssh_port=0)},
+        {"address": Address(ip="10.0.0.1", ssh_port=65536)},
+        {"address": Address(ip="10.0.0.1", user="${USER}")},
+        {"address": Address(ip="10.0.0.1", user="%h")},
+        {"address": Address(ip="fe80::1%a;b")},
+        {"address": Address(ip="%h")},
+        {"address": Address(ip="${HOST}")},
+        {"name": "a\nHost *"},
+        {"name": "-x"},
+        {"name": "*"},
+        {"name": "a b"},
+        {"known_as": "a b"},
+        {"known_as": "a\nb"},
+        {"known_as": "-x"},
+    ],
+    ids=repr,
+)
+def test_values_that_would_be_something_else_for_openssh(changes: dict[str, object]) -> None:
+    given = {"address": Address(ip="10.0.0.1"), "key": Path("/k"), "known_hosts": Path("/h"), **changes}
+    with pytest.raises(BadSpec, match="OpenSSH cannot be given"):
+        Login(**given)  # type: ignore[arg-type]

@@ -97,8 +97,10 @@ class Sshd:
 
 @pytest.fixture(scope="module")
 def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    # A blank and a percent sign, because both mean something to OpenSSH.
-    server = Sshd(tmp_path_factory.mktemp("server"), tmp_path_factory.mktemp("100% sure"))
+    # What means something to OpenSSH, and a byte that is not UTF-8.
+    odd = tmp_path_factory.mktemp("odd") / "100% \"sure\" 'a' b\\c #$x \udcff"
+    odd.mkdir()
+    server = Sshd(tmp_path_factory.mktemp("server"), odd)
     try:
         server.start()
         yield server

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 import tarfile
 from collections.abc import Mapping
@@ -190,7 +191,7 @@ def _ask(outer: Outer, record: Record, image: str) -> list[str]:
 def _identity(outer: Outer) -> str:
     info = outer.info()
     text = "\0".join(str(info.get(each, "")) for each in ("ID", "ServerVersion", "KernelVersion"))
-    return hashlib.sha256(f"{outer.endpoint.url}\0{text}".encode()).hexdigest()[:16]
+    return hashlib.sha256(os.fsencode(f"{outer.endpoint.url}\0{text}")).hexdigest()[:16]
 
 
 # -------------------------------------------------------------------------------------------------------------- the end

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class Outer:
         """Return this computer's lock of the engine, not held yet; the kernel lets go of it when its holder dies."""
         folder = cache_dir() / "docker"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return FileLock(folder / f".{hashlib.sha256(self.endpoint.url.encode()).hexdigest()[:16]}.lock")
+        return FileLock(folder / f".{hashlib.sha256(os.fsencode(self.endpoint.url)).hexdigest()[:16]}.lock")
 
     def info(self) -> Json:
         """Return what the engine says of itself and its computer."""

@@ -89,7 +89,7 @@ def mount(kind: str, source: str, target: Path, options: str) -> None:
     """Mount a file system; raises `DriverError` with the kernel's word for it."""
     import ctypes
 
-    if _libc().mount(source.encode(), os.fsencode(target), kind.encode(), ctypes.c_ulong(0), options.encode()):
+    if _libc().mount(os.fsencode(source), os.fsencode(target), kind.encode(), ctypes.c_ulong(0), os.fsencode(options)):
         reason = os.strerror(ctypes.get_errno())
         raise DriverError(
             f"The kernel refused to mount '{kind}'.",
