@@ -1,13 +1,15 @@
-"""Hides our own frames in tracebacks of failed tests: pytest leaves out modules that have ``__tracebackhide__``.
+"""Hides our own frames in tracebacks of failed tests, and those of libraries in errors that come through ours.
 
-The modules are marked while pytest makes the report, so nothing has to be written in each function, and no function can
-be forgotten. ``--full-trace`` shows everything.
+pytest leaves out modules that have ``__tracebackhide__``. They have it while pytest makes the report, so nothing has to
+be written in each function, and no function can be forgotten. ``--full-trace`` shows everything.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import sysconfig
+import traceback
 from collections.abc import Iterator
 
 import pytest
@@ -26,16 +28,34 @@ def hidden(item: pytest.Item, error: BaseException) -> Iterator[None]:
     if not _has_machines(item) or (isinstance(error, pytest.fail.Exception) and not error.pytrace):
         yield
         return
-    marked = []
-    for name, module in list(sys.modules.items()):
-        if is_ours(name) and _KEY not in vars(module):
-            vars(module)[_KEY] = True
-            marked.append(module)
+    marked = [vars(module) for name, module in list(sys.modules.items()) if is_ours(name)]
+    if any(is_ours(str(place.get("__name__"))) for place, _ in _frames(error)):
+        libraries = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+        marked += [place for each in _chain(error) for place, file in _frames(each) if file.startswith(libraries)]
+    marked = [place for place in marked if _KEY not in place]
+    for place in marked:
+        place[_KEY] = True
     try:
         yield
     finally:
-        for module in marked:
-            vars(module).pop(_KEY, None)
+        for place in marked:
+            place.pop(_KEY, None)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what caused it."""
+    seen: set[int] = set()
+    last: BaseException | None = error
+    while last is not None and id(last) not in seen:
+        yield last
+        seen.add(id(last))
+        last = last.__cause__ or last.__context__
+
+
+def _frames(error: BaseException) -> Iterator[tuple[dict[str, object], str]]:
+    """Yield the module's namespace and the file of each frame of a traceback."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        yield frame.f_globals, frame.f_code.co_filename
 
 
 def is_ours(module: str) -> bool:

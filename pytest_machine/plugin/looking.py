@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,9 +20,11 @@ from pytest_machine.driver import SupportsIncidents
 from pytest_machine.errors import MachineError, Unsupported
 from pytest_machine.model import Incident
 from pytest_machine.support import clock
+from pytest_machine.support.text import visible
 
-from . import used
+from . import usage, used
 from .artifacts import Artifacts, place
+from .findings import of
 from .journal import Journal
 from .packets import Packets
 from .pictures import Pictures
@@ -40,7 +42,7 @@ _SHOWN = 4000
 """Characters of one part in a report; its end is kept."""
 _ALL_SHOWN = 24000
 """Characters of one machine's parts in a report."""
-_IN_FILES_ONLY = ("inspect of", "processes", "network")
+_TITLE = "machines when the test failed (all of it: --machine-artifacts=DIR)"
 
 
 class Looking:
@@ -135,9 +137,12 @@ class Looking:
                 for use in uses:
                     kept.keep(use.machine.record, f"{item.nodeid} failed")
             error = call.excinfo.value if call.excinfo is not None else None
-            report.sections += self._pictures.failed(item, uses, error)
+            machines = [use.machine for use in uses]
+            shown = [*self._looked_at(item, machines), *self._pictures.failed(item, uses, error)]
+            self._unborn.clear()
+            if error is None or not usage.is_wrong(error):
+                report.sections += shown
             report.sections += self.packets.sections(item.nodeid)
-            self._show(item, report, [use.machine for use in uses])
         elif call.when == "call" and report.passed:
             self._pictures.passed(item, uses)
         elif report.skipped:
@@ -184,21 +189,26 @@ class Looking:
                 ]
             )
 
-    def _show(self, item: pytest.Item, report: pytest.TestReport, machines: Sequence[Machine]) -> None:
+    def _looked_at(self, item: pytest.Item, machines: Sequence[Machine]) -> list[tuple[str, str]]:
+        """Return the sections of a failed test about its machines; write everything to the files."""
         from .evidence import gather
 
+        found: list[tuple[str, str]] = []
         for what, evidence in self._unborn:
-            report.sections += sections(evidence, what)
-        self._unborn.clear()
+            found += tried(evidence, what)
         if not machines:
-            return
+            return found
         with ThreadPoolExecutor(max_workers=len(machines), thread_name_prefix="evidence") as pool:
-            found = list(pool.map(lambda machine: gather(machine.record, machine.driver), machines))
-        for evidence in found:
-            report.sections += sections(evidence, f"machine '{evidence.machine}'")
+            seen = list(pool.map(lambda machine: gather(machine.record, machine.driver), machines))
+        lines, odd = [], []
+        for machine, evidence in zip(machines, seen, strict=True):
+            findings = of(evidence.parts, ready=machine.record.ready)
+            lines.append(f"machine '{machine.name}': {findings.line}")
+            odd += sections(findings.odd, f"machine '{machine.name}'")
             if self.artifacts.asked:
                 for title, text in evidence.parts.items():
                     self.artifacts.write(item.nodeid, evidence.machine, title, text)
+        return [*found, (_TITLE, "\n".join(lines)), *odd]
 
     def _bring_home(self, node: Node, machine: Machine, logs: Sequence[str]) -> None:
         """Fetch files and directories; what cannot be fetched is said in a file in its place."""
@@ -224,13 +234,22 @@ def fetch(machine: Machine, source: str, target: Path) -> None:
     machine.get(source, target)
 
 
-def sections(evidence: Evidence, what: str) -> list[tuple[str, str]]:
-    """Return a report's sections on `what`, bounded; what only a program reads is left to the files."""
+def tried(evidence: Evidence, what: str) -> list[tuple[str, str]]:
+    """Return a report's sections on a machine that could not be made."""
+    findings = of(evidence.parts, ready=None)
+    parts = dict(findings.odd)
+    if console := evidence.parts.get("console"):
+        parts["console"] = visible(console)
+    return [(what, findings.line), *sections(parts.items(), what)]
+
+
+def sections(parts: Iterable[tuple[str, str]], what: str) -> list[tuple[str, str]]:
+    """Return a report's sections on `what`, bounded."""
     found = []
     room = _ALL_SHOWN
-    for title, text in evidence.parts.items():
-        if title.startswith(_IN_FILES_ONLY) or room <= 0:
-            continue
+    for title, text in parts:
+        if room <= 0:
+            break
         limit = min(_SHOWN, room)
         whole = text.strip("\n")
         shown = whole if len(whole) <= limit else f"… (its end; --machine-artifacts=DIR has it all)\n{whole[-limit:]}"

@@ -40,9 +40,9 @@ class Pictures:
                 self._note(item, sketch.scene(lab), "passed")
 
     def failed(self, item: pytest.Item, uses: Iterable[Use], error: BaseException | None) -> list[tuple[str, str]]:
-        """Return sections of the report: who sits where, and what was in force; draw it where somebody wants it.
+        """Return sections of the report on labs in which a fault was in force; draw each lab of several machines.
 
-        Of one machine with which nothing was wrong on purpose there is nothing to draw.
+        One machine without a fault is not drawn.
         """
         from pytest_machine import drawing, sketch
 
@@ -60,6 +60,8 @@ class Pictures:
                     file = self._artifacts.test(item.nodeid) / name
                     file.write_text(drawing.svg(scene), "utf-8")
                     said += f"\n\ndrawing: {file}"
+            if not scene.faults:
+                continue
             found.append(("lab when the test failed" if number == 1 else f"lab {number} when the test failed", said))
         return found
 

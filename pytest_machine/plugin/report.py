@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pytest_machine.kept import Kept
 
 _WORKER_OUTPUT = "pytest_machine"
+_LONG = 10.0
+"""Seconds spent on machines, beside the tests, from which on a run says where the time went."""
 
 
 class Report:
@@ -77,10 +79,11 @@ class Report:
             terminalreporter.write_line(line)
 
     def _details(self) -> Iterator[str]:
-        """Yield where the time went, and what befell machines."""
+        """Yield where the time went, if it was long or ``-v`` asks for it, and what befell machines."""
         events = self._journal.events
         spent = {name: seconds for name, seconds in times(events).items() if seconds >= 0.05}
-        if spent:
+        machines = sum(seconds for name, seconds in spent.items() if name != "tests")
+        if spent and (machines >= _LONG or self._config.get_verbosity() > 0):
             yield "time: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in spent.items())
         for event in events:
             if event.kind == "failed":
@@ -118,10 +121,13 @@ def summary(tally: Tally, left: list[str], kept: Sequence[Kept] = ()) -> list[st
     """Return the lines of the section."""
     lines: list[str] = []
     if count := len(tally.seconds):
-        lines.append(f"{count} machine{'' if count == 1 else 's'} made: {'; '.join(tally.kinds)}")
-        lines.append(
-            f"ready after {statistics.median(tally.seconds):.1f} s (median), {max(tally.seconds):.1f} s (longest)"
-        )
+        kinds = "; ".join(tally.kinds)
+        if count == 1:
+            lines.append(f"1 machine made: {kinds}; ready after {tally.seconds[0]:.1f} s")
+        else:
+            lines.append(f"{count} machines made: {kinds}")
+            median, longest = statistics.median(tally.seconds), max(tally.seconds)
+            lines.append(f"ready after {median:.1f} s (median), {longest:.1f} s (longest)")
     if tally.failed:
         lines.append(f"{tally.failed} could not be made")
     if left:
