@@ -29,7 +29,7 @@ def hidden(item: pytest.Item, error: BaseException) -> Iterator[None]:
         yield
         return
     marked = [vars(module) for name, module in list(sys.modules.items()) if is_ours(name)]
-    if any(is_ours(str(place.get("__name__"))) for place, _ in _frames(error)):
+    if any(_is_called(str(place.get("__name__"))) for place, _ in _frames(error)):
         libraries = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
         marked += [place for each in _chain(error) for place, file in _frames(each) if file.startswith(libraries)]
     marked = [place for place in marked if _KEY not in place]
@@ -61,6 +61,11 @@ def _frames(error: BaseException) -> Iterator[tuple[dict[str, object], str]]:
 def is_ours(module: str) -> bool:
     """Return whether a module is one of this package's, without its suites."""
     return _is(module, _PACKAGE) and not _is(module, _SHOWN)
+
+
+def _is_called(module: str) -> bool:
+    """Return whether a module is one that tests call: the hooks of the plugin are in each traceback."""
+    return is_ours(module) and not _is(module, f"{_PACKAGE}.plugin")
 
 
 def _has_machines(item: pytest.Item) -> bool:

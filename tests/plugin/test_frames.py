@@ -57,3 +57,9 @@ def test_a_machine_that_was_asked_for_while_the_test_ran(inner: pytest.Pytester)
     report = inner.runpytest_subprocess().stdout.str()
     assert ">       request.getfixturevalue" in report
     assert "socket.py" not in report
+
+
+def test_a_library_that_the_test_calls_is_shown(run: Run) -> None:
+    run("def test_it(machine): machine.docker.containers.get('nope')", failed=1).stdout.fnmatch_lines(
+        ["*docker/*.py:*"]
+    )
