@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from filelock import FileLock
 
+from pytest_machine.support.folders import make_folder
+
 from .errors import BadSpec, StoreError
 from .store import write
 from .support import clock
@@ -103,7 +105,7 @@ class Authority:
         however many processes, it is made once. Raises `StoreError` when what is there cannot be used.
         """
         places = Places(directory, dict(elsewhere or {}))
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(directory)
         with FileLock(directory / ".lock", is_singleton=True).acquire(poll_interval=0.01):
             cert, key = _ensure_authority(places)
             found = cls(places, _pem(cert), cert, key)
@@ -223,7 +225,7 @@ def _ensure_authority(places: Places) -> tuple[x509.Certificate, Key]:
 
 
 def _make_room(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(path.parent)
 
 
 def _make_authority(key: Key, old: x509.Certificate | None) -> x509.Certificate:

@@ -21,6 +21,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pytest_machine.support.folders import PUBLIC, make_folder
+
 from .errors import BadSpec, StoreError
 from .model import Address, Record
 from .store import RECORD, write
@@ -69,7 +71,7 @@ def add(record: Record, address: Address, *, certs: Path | None = None) -> str:
     certificates = {each: certs / each for each in _PEMS if (certs / each).exists()}
     place = _certificates(name)
     if certificates:
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(place)
         for each, path in certificates.items():
             write(place / each, path.read_bytes(), durable=False)
     # What its user has written of it since stays.
@@ -85,7 +87,7 @@ def add(record: Record, address: Address, *, certs: Path | None = None) -> str:
         "Endpoints": {"docker": {"Host": address.url, "SkipTLSVerify": False}},
     }
     # Last, because this is what makes it one.
-    _meta(name).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    make_folder(_meta(name).parent, PUBLIC)
     write(_meta(name), json.dumps(data).encode(), mode=0o644, durable=False)
     return name
 

@@ -18,6 +18,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from pytest_machine.support.folders import make_folder
+
 from . import birth, plan, presence
 from .breaking import Breaking, Injection
 from .capture import LIMIT, Captures
@@ -287,7 +289,7 @@ class Lab:
         declared[0].check(members, routers)
         if self._topology is None:
             self._topology = declared[0]
-            self._store.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self._store.path)
             write(self._note, json.dumps(declared[0].to_json()).encode(), durable=False)
             self._breaking.link(declared[0])
 

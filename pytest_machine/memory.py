@@ -29,6 +29,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from pytest_machine.support.folders import make_folder
+
 from . import stored
 from .store import RECORD, write
 from .support import clock, files, parsing, trees
@@ -69,7 +71,7 @@ class Ledger:
         self._directory = directory / "memory"
         self._cap = cap
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
-        (self._directory / "busy").mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self._directory / "busy")
         self._busy = FileLock(self._directory / "busy" / f"{self._name}.lock", thread_local=False)
 
     def work(self) -> None:

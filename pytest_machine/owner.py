@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_machine.support.folders import make_folder
+
 from .errors import StoreError
 from .model import check_name, new_id
 from .store import Store, write
@@ -102,7 +104,7 @@ class Run:
         name = check_name(id) if id else str(new_id())
         directory = (root or state_dir()).absolute() / "runs" / name
         # The directories are private: in them are the keys of every machine of the run.
-        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(directory.parent)
         with _census(directory):
             if (directory / _OVER).is_dir():
                 raise StoreError(

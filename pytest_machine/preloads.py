@@ -25,6 +25,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from pytest_machine.support.folders import make_folder
+
 from . import engine
 from .errors import BadSpec, MachineError, StoreError, UsageError
 from .owner import cache_dir
@@ -253,7 +255,7 @@ def _gate(name: str) -> FileLock:
 
 def _make_home() -> Path:
     # Nobody but their owner looks in: machines see their layers by mounts alone.
-    _home().mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(_home())
     return _home()
 
 

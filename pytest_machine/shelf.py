@@ -21,6 +21,8 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from pytest_machine.support.folders import make_folder
+
 from .kept import because_of
 from .model import Record
 from .owner import Run, alive, state_dir
@@ -120,7 +122,7 @@ class Shelf:
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self.path)
         with lock_file(self.path / ".lock", singleton=True).acquire(poll_interval=0.01):
             yield
 

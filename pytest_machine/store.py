@@ -22,6 +22,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_machine.support.folders import make_folder
+
 from .errors import BadSpec, MachineExists, StoreError, UnknownMachine
 from .model import Record, Value, check_name
 from .support import files, parsing
@@ -37,8 +39,8 @@ SECRETS = "secrets.json"
 def write(path: Path, content: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
     """Replace a file whole: whoever reads it, or a crash in between, meets the old content or the new.
 
-    The new file is born with `mode` (less the umask). `durable` waits for the disk, about 5 ms; not worth it for what
-    can be made again.
+    The new file has exactly `mode`, whatever the umask is. `durable` waits for the disk, about 5 ms; not worth it for
+    what can be made again.
     """
     # Late, here and below: who only reads a record is in a hurry.
     import secrets
@@ -48,6 +50,8 @@ def write(path: Path, content: bytes, *, mode: int = 0o600, durable: bool = True
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
         with os.fdopen(descriptor, "wb") as file:
+            if hasattr(os, "fchmod"):  # Windows has no modes
+                os.fchmod(descriptor, mode)
             file.write(content)
             if durable:
                 file.flush()
@@ -280,10 +284,7 @@ class Store:
 
     def _mkdir(self, directory: Path) -> None:
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # One by one: `parents=True` would make the ones between with the default mode.
-            for each in (directory.parent, directory):
-                each.mkdir(mode=0o700, exist_ok=True)
+            make_folder(directory)
         except OSError as error:
             raise self._unusable(error) from error
 

@@ -27,6 +27,7 @@ from pytest_machine.model import SeedFile, names
 from pytest_machine.offline import refuse
 from pytest_machine.store import write
 from pytest_machine.support import clock
+from pytest_machine.support.folders import PUBLIC, make_folder
 
 from . import build as _build
 from . import engines
@@ -184,7 +185,7 @@ def _built(name: str, tell: Progress, builder: Callable[[Recipe, Path, Progress]
     if found := _read(home):
         return found
     _refuse_offline(name)
-    home.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(home.parent, PUBLIC)
     with _lock(home.parent, tell):
         if found := _read(home):
             return found

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from pytest_machine.errors import DriverError, DriverUnavailable
 from pytest_machine.support import clock
+from pytest_machine.support.folders import PUBLIC, make_folder
 
 Progress = Callable[[str, float, float], None]
 """Called with what is being done, how far it is (0 to 1) and the seconds since the start."""
@@ -284,6 +285,7 @@ def _mmdebstrap(argv: list[str], environ: Mapping[str, str], progress: Progress)
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
+        umask=0o022,  # packages' scripts make files, and the caller's umask is not for them
     ) as process:
         assert process.stderr is not None
         try:
@@ -341,16 +343,18 @@ def finish(made: Recipe, tree: Path) -> None:
     ):
         for path in tree.glob(pattern):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    tree.chmod(PUBLIC)  # the machine's own `/`, where a driver packs the tree
     (tree / "etc/machine-id").write_text("")  # empty, not absent: what systemd's tools take for "not set yet"
-    (tree / "etc/docker").mkdir(mode=0o755, exist_ok=True)
+    (tree / "etc/machine-id").chmod(0o644)
+    make_folder(tree / "etc/docker", PUBLIC)
     for target, mode, text in made.files.values():
         path = tree / target
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent, PUBLIC)
         path.write_text(text, "utf-8", newline="\n")
         path.chmod(mode)
     for link, target in made.links.items():
         path = tree / link
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent, PUBLIC)
         path.unlink(missing_ok=True)
         path.symlink_to(target)
 

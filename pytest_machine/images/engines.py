@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from pytest_machine.errors import BadSpec, DriverError
 from pytest_machine.offline import refuse
+from pytest_machine.support.folders import PUBLIC, make_folder
 
 from .build import Progress
 
@@ -150,7 +151,7 @@ def add(build: Path, tree: Path, *, name: str) -> str:
     import tarfile
 
     target = tree / _TARGET
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target, PUBLIC)
     programs = []
     try:
         with tarfile.open(build) as opened:

@@ -20,6 +20,7 @@ from pytest_machine.kept import because_of
 from pytest_machine.model import Record, Spec, State
 from pytest_machine.store import Store, write
 from pytest_machine.support import clock
+from pytest_machine.support.folders import make_folder
 
 if TYPE_CHECKING:
     from pytest_machine.lab import Lab
@@ -47,7 +48,7 @@ class Shared:
         self._owner = owner
         self._ttl = ttl
         self._note = store.path / _NOTE
-        store.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(store.path)
         self._turn = FileLock(store.path / "turn.lock", thread_local=False)
         self._lab: Lab | None = None
         self._known = False  # whether this process has had it before

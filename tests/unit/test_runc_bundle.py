@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_machine.drivers.runc import bundle, firewall
+from pytest_machine.drivers.runc.frames import Port, honest
 
 GOLDEN = Path(__file__).parents[1] / "rendered"
 ALL = tuple(bundle.capabilities((1 << 41) - 1))
@@ -41,6 +42,7 @@ def make(
         capabilities=capabilities,
         group="/pytest-machine/0123456789",
         cgroups=cgroups,
+        architecture="x86_64",
         environment=("MACHINE_ADDRESS=10.213.0.2", "container=pytest-machine"),
         layers=layers,
         memory=memory,
@@ -65,16 +67,24 @@ def test_golden(name: str) -> None:
 
 def test_rules_golden() -> None:
     ports = [
-        firewall.Port("ptm01234567890", "02:74:0a:d5:00:02", "10.213.0.2"),
-        firewall.Port("ptmabcdef01230", "02:74:0a:d5:00:03", "10.213.0.3"),
-        firewall.Port("ptm99999999990", "02:74:0a:d5:00:04", "10.213.0.4", apart=True),
+        Port("ptm01234567890", "02:74:0a:d5:00:02", "10.213.0.2"),
+        Port("ptmabcdef01230", "02:74:0a:d5:00:03", "10.213.0.3"),
+        Port("ptm99999999990", "02:74:0a:d5:00:04", "10.213.0.4", apart=True),
     ]
-    check("runc-rules.nft", firewall.outside("ptm0", "10.213.0.0/20") + firewall.honest("ptm0", ports))
+    check("runc-rules.nft", firewall.outside("ptm0", "10.213.0.0/20") + honest("ptm0", ports))
+
+
+def test_rules_of_a_lab_golden() -> None:
+    ports = [
+        Port("ptm01234567891", "02:74:0a:dd:00:02", "10.221.0.2", given6="fd00::2", home="10.213.0.2"),
+        Port("ptmabcdef01231", "02:74:0a:dd:00:03", "10.221.0.3", given6="fd00::3", home="10.213.0.3"),
+    ]
+    check("runc-rules-lab.nft", honest("ptm1", ports, lab=True, closed=["10.213.0.0/20"]))
 
 
 def test_seal_golden() -> None:
-    sealed = firewall.Port("ptm01234567890", "02:74:0a:d5:00:02", "10.213.0.2", apart=True, sealed=True)
-    other = firewall.Port("ptmabcdef01230", "02:74:0a:d5:00:03", "10.213.0.3", apart=True)
+    sealed = Port("ptm01234567890", "02:74:0a:d5:00:02", "10.213.0.2", apart=True, sealed=True)
+    other = Port("ptmabcdef01230", "02:74:0a:d5:00:03", "10.213.0.3", apart=True)
     check("runc-seal.nft", firewall.seal("ptm0", [sealed, other]))
     # Replaced by nothing, in one transaction, where nobody is.
     assert firewall.seal("ptm0", [other]) == "table inet ptm0\ndelete table inet ptm0\n"

@@ -20,6 +20,7 @@ from filelock import FileLock
 from pytest_machine.endpoint import Endpoint
 from pytest_machine.errors import DriverError, DriverUnavailable
 from pytest_machine.owner import cache_dir
+from pytest_machine.support.folders import make_folder
 
 if TYPE_CHECKING:
     import docker
@@ -46,7 +47,7 @@ class Outer:
     def lock(self) -> FileLock:
         """Return this computer's lock of the engine, not held yet; the kernel lets go of it when its holder dies."""
         folder = cache_dir() / "docker"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         return FileLock(folder / f".{hashlib.sha256(os.fsencode(self.endpoint.url)).hexdigest()[:16]}.lock")
 
     def info(self) -> Json:

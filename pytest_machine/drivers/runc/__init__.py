@@ -42,7 +42,14 @@ from .command import installed, run
 from .life import RUNTIME, Shape, launch, namespaces, plug, process, shut
 from .places import Place, damaged, read, tags, write
 
-_PROGRAMS = {"runc": "runc", "ip": "iproute2", "nft": "nftables", "nsenter": "util-linux", "mkfs.ext4": "e2fsprogs"}
+_PROGRAMS = {
+    "runc": "runc",
+    "ip": "iproute2",
+    "bridge": "iproute2",
+    "nft": "nftables",
+    "nsenter": "util-linux",
+    "mkfs.ext4": "e2fsprogs",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +230,7 @@ class RuncDriver:
 
             def prepare() -> None:
                 network.put_aside(record.id)
-                plug(place, holder.result())
+                plug(place, holder.result(), again=True)
 
             # While it ends, because the kernel is long about its network afterwards, and makes none meanwhile.
             shut(place, meanwhile=prepare)

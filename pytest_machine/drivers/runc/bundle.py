@@ -1,15 +1,15 @@
 """The OCI configuration of a machine: a pure function of a few values, with golden files in ``tests/rendered``.
 
-Two shapes. With a user namespace the machine has every capability that we have, because none of them counts outside,
-and nothing of ``/proc`` is masked, because the kernel lets nobody mount ``/proc`` for a container inside a namespace in
-which some of it is hidden. Without one it keeps the capabilities that a Docker engine cannot do without, and what could
-reach the host's kernel is masked or read-only: enough against accidents, not against an attacker.
+Two shapes, both with a list of system calls (see `seccomp`). With a user namespace the machine has every capability
+that this process has, because none of them counts outside. Nothing of ``/proc`` is masked then, because the kernel
+mounts no ``/proc`` for a container inside a namespace in which some of it is hidden. Without one it keeps the
+capabilities that a Docker engine cannot do without, and what could reach the host's kernel is masked or read-only:
+enough against accidents, not against an attacker.
 """
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from pytest_machine.images import INIT
 from pytest_machine.model import Value
 from pytest_machine.options import size
 
+from . import seccomp
 from .leases import UID_COUNT
 
 # What a machine without a user namespace does not get: the host's modules, clock, raw hardware, kernel log and policy,
@@ -60,24 +61,6 @@ _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sysrq-trigger", "/pro
               "/proc/sys/debug", "/proc/sys/dev", "/proc/sys/fs", "/proc/sys/kernel", "/proc/sys/sunrpc",
               "/proc/sys/user", "/proc/sys/vm", "/sys")  # fmt: skip
 
-# Without a user namespace a block device's node is all that `mount` needs to show the host's own disk again: groups'
-# device rules count for those who open it, and somebody has it open. The type is in the mode's S_IFMT bits.
-_S_IFMT, _S_IFBLK = 0o170000, 0o060000
-_NO_DISKS: Mapping[str, object] = {
-    "defaultAction": "SCMP_ACT_ALLOW",
-    # Every kind of program that such a kernel runs: libseccomp kills those that it was not told of.
-    "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
-    "syscalls": [
-        {
-            "names": [name],
-            "action": "SCMP_ACT_ERRNO",
-            "errnoRet": errno.EPERM,
-            "args": [{"index": index, "value": _S_IFMT, "valueTwo": _S_IFBLK, "op": "SCMP_CMP_MASKED_EQ"}],
-        }
-        for name, index in (("mknod", 1), ("mknodat", 2))
-    ],
-}
-
 
 def memory(value: Value) -> int:
     """Return a limit in bytes with which a machine can boot; raises `ValueError` with the reason."""
@@ -117,6 +100,8 @@ class Bundle:
     """Path of the machine's control group."""
     cgroups: int
     """1 or 2."""
+    architecture: str
+    """The host's processor, as ``uname -m`` names it."""
     environment: tuple[str, ...] = ()
     layers: Path | None = None
     """A table of mounts (see fstab(5)) of images that it was born with; None: it was born without."""
@@ -134,9 +119,8 @@ class Bundle:
             "maskedPaths": [] if self.uid is not None else list(_MASKED),
             "readonlyPaths": [] if self.uid is not None else list(_READ_ONLY),
         }
-        if self.uid is None:
-            linux["seccomp"] = _NO_DISKS
-        else:
+        linux["seccomp"] = seccomp.profile(self.architecture, userns=self.uid is not None)
+        if self.uid is not None:
             mapping = [{"containerID": 0, "hostID": self.uid, "size": UID_COUNT}]
             linux |= {"uidMappings": mapping, "gidMappings": mapping}
         return {

@@ -1,41 +1,21 @@
 """The rules that a bridge of ours needs on its host: rendered here, put in force and taken away by name.
 
 Four things, each in a place of its own so that taking it away touches nobody else: an nft table of family ``ip`` (out
-by NAT, in only what was asked for), one of family ``bridge`` (a machine sends from its own addresses alone, so that it
-cannot take a neighbour's or the host's), one of family ``inet`` (who is sealed begins nothing, and only answers), and
-two rules in iptables' FORWARD where somebody drops there, as Docker does.
+by NAT, in only what was asked for), one of family ``bridge`` (see `frames`), one of family ``inet`` (a sealed machine
+begins nothing, and only answers), and two rules in iptables' FORWARD where another program drops there, as Docker does.
 """
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from pytest_machine.errors import DriverError
+
 from .command import installed, run, succeeds
+from .frames import Port, honest
 
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
-
-
-@dataclass(frozen=True, slots=True)
-class Port:
-    """A machine's end on the host, and what it may send from."""
-
-    interface: str
-    mac: str
-    ip: str
-    apart: bool = False
-    """Whether it talks to the host and the outside alone, because other machines reach it by networks of their lab."""
-    sealed: bool = False
-    """Whether it answers the host and nobody else, because all networks that it is on are isolated."""
-
-    @property
-    def ip6(self) -> str:
-        """The IPv6 address that the kernel makes of its card (RFC 4291): the only one that it has on such a bridge."""
-        octets = bytes.fromhex(self.mac.replace(":", ""))
-        interface = bytes([octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]])
-        return str(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + interface))
 
 
 def outside(bridge: str, subnet: str) -> str:
@@ -52,47 +32,6 @@ table ip {bridge} {{
   }}
 }}
 """
-
-
-def honest(bridge: str, ports: Iterable[Port]) -> str:
-    """Return the table that drops what a machine sends from an address not its own, or to whom it should not."""
-    given = list(ports)
-    apart = ", ".join(f'"{port.interface}"' for port in given if port.apart)
-    names = ", ".join(f'"{port.interface}"' for port in given)
-    cards = ", ".join(f'"{port.interface}" . {port.mac}' for port in given)
-    addresses = ", ".join(f'"{port.interface}" . {port.mac} . {port.ip}' for port in given)
-    addresses6 = ", ".join(f'"{port.interface}" . {port.mac} . {port.ip6}' for port in given)
-    # Replaced whole, in one transaction: there is never a moment without it, and no element to keep in step.
-    return f"""\
-table bridge {bridge}
-delete table bridge {bridge}
-table bridge {bridge} {{
-  set ports {{ type ifname; elements = {{ {names} }} }}
-  set cards {{ type ifname . ether_addr; elements = {{ {cards} }} }}
-  set addresses {{ type ifname . ether_addr . ipv4_addr; elements = {{ {addresses} }} }}
-  set addresses6 {{ type ifname . ether_addr . ipv6_addr; elements = {{ {addresses6} }} }}
-  chain honest {{
-    type filter hook prerouting priority -300;
-    iifname != @ports accept
-    ether type ip iifname . ether saddr . ip saddr @addresses accept
-    ether type arp iifname . ether saddr . arp saddr ip @addresses accept
-    ether type ip6 iifname . ether saddr . ip6 saddr @addresses6 accept
-    ether type ip6 ip6 saddr :: iifname . ether saddr @cards accept
-    drop
-  }}{_apart(apart)}
-}}
-"""
-
-
-def _apart(names: str) -> str:
-    if not names:
-        return ""
-    return f"""
-  chain apart {{
-    type filter hook forward priority 0;
-    iifname {{ {names} }} drop
-    oifname {{ {names} }} drop
-  }}"""
 
 
 def seal(bridge: str, ports: Iterable[Port]) -> str:
@@ -118,22 +57,34 @@ def seal(bridge: str, ports: Iterable[Port]) -> str:
 
 
 def guard(bridge: str, ports: Iterable[Port], *, sealed: bool = True) -> None:
-    """Let exactly these send, each from its own addresses; those that are gone leave nothing behind.
+    """Let exactly these send, each from its own addresses; ports that are gone leave nothing behind.
 
-    `sealed` says whether anybody on the bridge may be or may have been sealed.
+    `sealed` says whether any machine on the bridge may be or may have been sealed.
     """
     given = list(ports)
     if given:
-        # Kernels without nftables for bridges have no such guard, and need it for nothing else.
-        run("nft", "-f", "-", input=honest(bridge, given), check=False)
+        _filter_frames(bridge, honest(bridge, given))
     if sealed:
         run("nft", "-f", "-", input=seal(bridge, given))
 
 
-def open_up(bridge: str, subnet: str, ports: Iterable[Port], *, ipv6: bool = False) -> str:
-    """Put the rules in force; return what IP forwarding was before, or nothing if it was on.
+def _filter_frames(bridge: str, rules: str) -> None:
+    """Put a bridge's table in force, unless the kernel lacks nftables for bridges; raises `DriverError`.
 
-    Without a `subnet` it is a lab's own bridge, on which machines are among themselves: all that passes is theirs.
+    Without such a kernel the static entries of the bridge's table and the settings of its ports hold alone.
+    """
+    try:
+        run("nft", "-f", "-", input=rules)
+    except DriverError:
+        probe = f"table bridge {bridge}-probe {{ chain c {{ type filter hook prerouting priority 0; }} }}\n"
+        if succeeds("nft", "--check", probe):
+            raise
+
+
+def open_up(bridge: str, subnet: str, ports: Iterable[Port], *, ipv6: bool = False, closed: Sequence[str] = ()) -> str:
+    """Put the rules in force; return the value that IP forwarding had before, or nothing if it was on.
+
+    Without a `subnet` it is a lab's own bridge, on which machines are among themselves; `closed`: see `honest`.
     Called at every machine, because a firewall's reload may have swept our rules away since the last.
     """
     chains = run("nft", "list", "chains")
@@ -143,6 +94,8 @@ def open_up(bridge: str, subnet: str, ports: Iterable[Port], *, ipv6: bool = Fal
         given = list(ports)
         sealed = any(port.sealed for port in given) or f"table inet {bridge} " in chains
         guard(bridge, given, sealed=sealed)
+    elif given := list(ports):
+        _filter_frames(bridge, honest(bridge, given, lab=True, closed=closed))
     for command in ("iptables", "ip6tables") if ipv6 else ("iptables",):
         if _filters_forwarding(chains, command) and not succeeds(command, "-w", "-C", *_accept(bridge)[0]):
             for rule in _accept(bridge):

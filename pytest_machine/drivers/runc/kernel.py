@@ -178,15 +178,41 @@ def user_namespace(inside: int, outside: int, size: int) -> Iterator[int]:
 
 # linux/sockios.h and linux/if.h; `struct ifreq` is a name and 24 bytes for what is said of it.
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCSIFNAME = 0x8913, 0x8914, 0x8923
-_IFF_UP = 1
+IFF_UP = 1
+"""An interface's flag that says whether it is up."""
 _IFREQ_FLAGS, _IFREQ_NAME = struct.Struct("=16sH22x"), struct.Struct("=16s16s8x")
 
 
 def set_down(interface: str) -> None:
     """Have an interface send and receive nothing; raises `OSError`."""
+    _set_flag(interface, up=False)
+
+
+def set_up(interface: str) -> None:
+    """Let an interface send and receive; raises `OSError`."""
+    _set_flag(interface, up=True)
+
+
+def _set_flag(interface: str, *, up: bool) -> None:
     name = interface.encode()
     _, flags = _IFREQ_FLAGS.unpack(_tell_interfaces(_SIOCGIFFLAGS, _IFREQ_FLAGS.pack(name, 0)))
-    _tell_interfaces(_SIOCSIFFLAGS, _IFREQ_FLAGS.pack(name, flags & ~_IFF_UP))
+    _tell_interfaces(_SIOCSIFFLAGS, _IFREQ_FLAGS.pack(name, flags | IFF_UP if up else flags & ~IFF_UP))
+
+
+def deafen(interface: str, *, arp_ignore: int = 8) -> None:
+    """Have the host believe no router on an interface of its own; call it before the interface is up.
+
+    The host speaks no IPv6 there. `arp_ignore`: see the kernel's ``ip-sysctl``; 8 answers no question.
+    """
+    settings = {
+        "ipv6": {"disable_ipv6": 1, "accept_ra": 0, "autoconf": 0, "accept_redirects": 0},
+        "ipv4": {"accept_redirects": 0, "secure_redirects": 0, "arp_accept": 0, "arp_ignore": arp_ignore},
+    }
+    for family, values in settings.items():
+        folder = Path("/proc/sys/net", family, "conf", interface)
+        if folder.exists():  # a kernel may be without IPv6
+            for name, value in values.items():
+                (folder / name).write_text(str(value))
 
 
 def rename(interface: str, name: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -62,11 +63,11 @@ def namespaces(place: Place, *, userns: bool) -> AbstractContextManager[int]:
     return kernel.namespaces(leases.ledger().lease(place.id).uid if userns else None, leases.UID_COUNT)
 
 
-def plug(place: Place, holder: int) -> None:
-    """Give them the machine's own interface."""
+def plug(place: Place, holder: int, *, again: bool = False) -> None:
+    """Give them the machine's own interface; `again`: the machine has had it before."""
     book = leases.ledger()
     lease = book.lease(place.id)
-    network.plug(lease, book.bridges[lease.bridge], holder)
+    network.plug(lease, book.bridges[lease.bridge], holder, again=again)
 
 
 def launch(place: Place, shape: Shape, holder: int | None = None) -> None:
@@ -77,7 +78,7 @@ def launch(place: Place, shape: Shape, holder: int | None = None) -> None:
     if process(place) is not None:
         return
     if holder is not None:
-        _boot(place, shape, holder, again=True)
+        _boot(place, shape, holder)
         return
     if place.run.exists():
         shut(place)
@@ -87,7 +88,7 @@ def launch(place: Place, shape: Shape, holder: int | None = None) -> None:
         _boot(place, shape, own)
 
 
-def _boot(place: Place, shape: Shape, holder: int, *, again: bool = False) -> None:
+def _boot(place: Place, shape: Shape, holder: int) -> None:
     from . import preload  # here, because whoever only asks for an address is in a hurry
 
     lease = leases.ledger().lease(place.id)
@@ -104,6 +105,7 @@ def _boot(place: Place, shape: Shape, holder: int, *, again: bool = False) -> No
         capabilities=tuple(capabilities(_bounding())),
         group=f"/{cgroups.ROOT}/{place.id}",
         cgroups=cgroups.version(),
+        architecture=platform.machine(),
         environment=(f"MACHINE_ADDRESS={lease.ip}", "container=pytest-machine"),
         layers=layers,
         memory=shape.memory,
@@ -120,7 +122,6 @@ def _boot(place: Place, shape: Shape, holder: int, *, again: bool = False) -> No
     kernel.unmount(root)
     if layers:
         preload.lifted(place)
-    network.open_up(lease.bridge, again=again)
     book = leases.ledger()
     lease = book.lease(place.id)
     for name in lease.links:
@@ -152,7 +153,8 @@ def _run(place: Place) -> None:
     )  # fmt: skip
     with storage.console_path(place).open("ab") as console:
         # Detached, the machine's init keeps these as its own: they must be files, not pipes of ours.
-        started = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
+        # The folders that runc makes in a machine are the machine's: the caller's umask is not for them.
+        started = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=console, stderr=console, umask=0o022)
     try:
         # `wait(timeout=)` looks again only every 50 ms.
         if not kernel.await_end(started.pid, timeout=60):

@@ -19,6 +19,7 @@ from pytest_machine.support import clock
 
 from . import cgroups, firewall, kernel
 from .command import run
+from .frames import Port
 from .leases import SLOTS, UID_BASE, UID_COUNT, Bridge, Lease, Ledger, ledger, save, stray_bridges
 from .places import locked
 
@@ -150,16 +151,18 @@ def _subordinate_ranges() -> list[tuple[int, int]]:
 
 
 def _raise_bridge(bridge: Bridge) -> None:
-    """Make the bridge unless it is there."""
-    if Path(f"/sys/class/net/{bridge.name}/bridge").exists():
+    """Make the bridge. Idempotent."""
+    flags = Path(f"/sys/class/net/{bridge.name}/flags")
+    if not flags.exists():
+        network = bridge.of_lab
+        mtu = f"mtu {network.mtu} " if network and network.mtu else ""
+        run("ip", "link", "add", *f"{bridge.name} {mtu}type bridge forward_delay 0 mcast_snooping 0".split())
+    elif int(flags.read_text(), 16) & kernel.IFF_UP:
         return
-    network = bridge.of_lab
-    mtu = f"mtu {network.mtu} " if network and network.mtu else ""
-    lines = [f"link add {bridge.name} {mtu}type bridge forward_delay 0 mcast_snooping 0"]
-    if bridge.network is None:
-        lines.append(f"addr add {bridge.gateway}/{bridge.range.prefixlen} dev {bridge.name}")
-    lines.append(f"link set {bridge.name} up")
-    run("ip", "-batch", "-", input="\n".join(lines))
+    # 1: answer for the addresses of this bridge alone; 8: for none.
+    kernel.deafen(bridge.name, arp_ignore=1 if bridge.network is None else 8)
+    lines = [f"addr replace {bridge.gateway}/{bridge.range.prefixlen} dev {bridge.name}\n"] * (bridge.network is None)
+    run("ip", "-batch", "-", input="".join([*lines, f"link set {bridge.name} up\n"]))
 
 
 def open_up(name: str, *, again: bool = False) -> None:
@@ -175,20 +178,21 @@ def open_up(name: str, *, again: bool = False) -> None:
             return
         bridge = book.bridges[name]
         network = bridge.of_lab
-        ports = [] if network else _ports(book, name)
+        ports = _ports(book, name)
         key = (name, network.id if network else "")
         fresh = _opened.get(key, (None, 0.0))[0] == ports and clock.monotonic() - _opened[key][1] < _FRESH
         if fresh and not again:
             return
         if network is not None:
-            firewall.open_up(name, "", (), ipv6=bool(network.subnet6))
+            closed = [each.subnet for each in book.bridges.values() if each.network is None]
+            firewall.open_up(name, "", ports, ipv6=bool(network.subnet6), closed=closed)
         elif before := firewall.open_up(name, bridge.subnet, ports):
             book.bridges[name] = replace(bridge, forwarding=before)
             save(book)
         _opened[key] = (ports, clock.monotonic())
 
 
-_opened: dict[tuple[str, str], tuple[list[firewall.Port] | None, float]] = {}
+_opened: dict[tuple[str, str], tuple[list[Port] | None, float]] = {}
 """For whom this process put a bridge's rules in force last, and when. While they are in the ledger, nobody takes them
 away; and of twenty machines that are made at once, the first knows all."""
 
@@ -196,9 +200,16 @@ away; and of twenty machines that are made at once, the first knows all."""
 _FRESH = 1.0
 
 
-def _ports(book: Ledger, bridge: str) -> list[firewall.Port]:
+def _ports(book: Ledger, bridge: str) -> list[Port]:
+    if book.bridges[bridge].network is not None:
+        index = int(bridge.removeprefix("ptm"))
+        return [
+            Port(link(lease.id, index), mac(ip), ip, given6=address6(book.bridges[bridge], ip), home=lease.ip)
+            for lease in book.leases.values()
+            if (ip := lease.links.get(bridge))
+        ]
     return [
-        firewall.Port(link(lease.id, 0), mac(lease.ip), lease.ip, lease.apart, book.sealed(lease))
+        Port(link(lease.id, 0), mac(lease.ip), lease.ip, lease.apart, book.sealed(lease))
         for lease in book.leases.values()
         if lease.bridge == bridge
     ]
@@ -266,10 +277,14 @@ def _remove_link(name: str) -> None:
             raise DriverError(f"The interface '{name}' cannot be removed.", facts={"it said": said.strip()})
 
 
-def plug(lease: Lease, bridge: Bridge, pid: int) -> None:
-    """Give the network namespace of `pid` its interface on the bridge, with address and default route."""
+def plug(lease: Lease, bridge: Bridge, pid: int, *, again: bool = False) -> None:
+    """Give the network namespace of `pid` its interface on the bridge, with address and default route.
+
+    `again`: see `open_up`.
+    """
     with locked("ledger"):
         _raise_bridge(bridge)
+    open_up(bridge.name, again=again)  # before the first frame
     # A namespace begins as its host is: if that forwards, Docker drops nothing that is forwarded. The host does so from
     # its second machine on, and all machines are to be alike.
     forward = "echo 1 >/proc/sys/net/ipv4/ip_forward"
@@ -282,13 +297,19 @@ def plug(lease: Lease, bridge: Bridge, pid: int) -> None:
 def _connect(end: str, bridge: Bridge, *, pid: int, device: str, ip: str, first: str = "true") -> None:
     network = bridge.of_lab
     mtu = f"mtu {network.mtu} " if network and network.mtu else ""
+    # The bridge learns nothing from the machine: its one card is entered by hand, and no frame can move another's.
     run(
         "ip",
         "-batch",
         "-",
         input=f"link add {end} {mtu}type veth peer name {device} {mtu}address {mac(ip)} netns {pid}\n"
-        f"link set {end} master {bridge.name} up\n",
+        f"link set {end} master {bridge.name}\n"
+        f"link set {end} type bridge_slave learning off\n",
     )
+    kernel.deafen(end)
+    run("bridge", "fdb", "replace", mac(ip), "dev", end, "master", "static")
+    kernel.set_up(end)
+    first += f"; {_believe_no_router(device)}"
     lines = ["link set lo up", f"addr add {ip}/{bridge.range.prefixlen} dev {device}", f"link set {device} up"]
     if network and (ip6 := address6(bridge, ip)):
         # Nobody else can have it, and its first packets are not to wait until that has been found out.
@@ -297,6 +318,15 @@ def _connect(end: str, bridge: Bridge, *, pid: int, device: str, ip: str, first:
         lines.append(f"route add default via {bridge.gateway}")
     inside = ("nsenter", f"--net=/proc/{pid}/ns/net", "sh", "-c")
     run(*inside, f"{first}; exec ip -batch -", input="\n".join(lines))
+
+
+def _believe_no_router(device: str) -> str:
+    """Return the command that keeps an interface from believing routers; for kernels without nftables for bridges."""
+    settings = "accept_ra autoconf accept_redirects"
+    return (
+        f"for each in {settings}; do f=/proc/sys/net/ipv6/conf/{device}/$each; [ ! -e $f ] || echo 0 >$f; done"
+        f"; echo 0 >/proc/sys/net/ipv4/conf/{device}/accept_redirects"
+    )
 
 
 def unplug(id_: Id) -> None:
@@ -376,9 +406,9 @@ def rejoin(lease: Lease, bridge: Bridge, pid: int) -> str:
         _raise_bridge(bridge)
     index = int(bridge.name.removeprefix("ptm"))
     ip = lease.links[bridge.name]
+    open_up(bridge.name)  # before the first frame
     if not Path(f"/sys/class/net/{link(lease.id, index)}").exists():
         _connect(link(lease.id, index), bridge, pid=pid, device=f"eth{index}", ip=ip)
-    open_up(bridge.name)
     return ip
 
 

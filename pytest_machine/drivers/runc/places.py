@@ -17,6 +17,7 @@ from pytest_machine import store, stored
 from pytest_machine.model import Id, Record
 from pytest_machine.stored import Damaged
 from pytest_machine.support import files, parsing
+from pytest_machine.support.folders import make_folder
 from pytest_machine.support.parsing import Malformed
 from pytest_machine.support.text import shell_word, visible
 
@@ -43,9 +44,7 @@ def read(path: Path) -> dict[str, str]:
 
 def make_passable(folder: Path) -> None:
     """Make a folder that every machine's root can pass through and nobody can list."""
-    for path in reversed((folder, *folder.parents)):
-        if not path.exists():
-            path.mkdir(mode=0o711, exist_ok=True)
+    make_folder(folder, 0o711)
 
 
 def let_in(folder: Path, owner: int) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pytest_machine import preloads
 from pytest_machine.images import Image
+from pytest_machine.support.folders import PUBLIC, make_folder
 
 from . import kernel, leases, storage
 from .command import run
@@ -39,7 +40,7 @@ def keep(place: Place, name: str, *, owner: int) -> bool:
         return False
 
     def fill(home: Path) -> Mapping[str, object]:
-        (home / "layers").mkdir()
+        make_folder(home / "layers", PUBLIC)  # its mount in a machine has the same mode
         found = _layers(docker / "overlay2")
         # An engine's id, networks and the rest are a machine's own: only what belongs to images goes along.
         notes = [*_noted(docker, docker / "image"), *_noted(docker, docker / "overlay2", skip=found)]
@@ -141,6 +142,7 @@ def lay(place: Place, root: Path, *, owner: int) -> Path | None:
             if _still_there(there, layer)
         )
     )
+    table.chmod(0o644)  # the machine's root reads it
     return table
 
 

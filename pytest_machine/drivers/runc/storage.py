@@ -20,10 +20,11 @@ from pytest_machine.errand import Errand
 from pytest_machine.errors import DriverError
 from pytest_machine.model import SeedFile, Value
 from pytest_machine.options import size
+from pytest_machine.support.folders import PUBLIC, make_folder
 
 from .command import run
 from .kernel import mount, mount_idmapped, mounts_below, unmount
-from .places import Place, let_in
+from .places import Place, let_in, make_passable
 
 
 def space(value: Value) -> int:
@@ -39,6 +40,7 @@ def make(place: Place, *, disk: int | None, owner: int) -> None:
         aside = place.disk.with_suffix(".partial")
         try:
             with aside.open("wb") as file:
+                os.fchmod(file.fileno(), 0o600)
                 file.truncate(disk)
         except OSError as error:
             raise DriverError(
@@ -53,7 +55,7 @@ def make(place: Place, *, disk: int | None, owner: int) -> None:
     let_in(place.state, owner)
     for name in ("upper", "work", "docker"):
         folder = home / name
-        folder.mkdir(mode=0o755, exist_ok=True)
+        make_folder(folder, PUBLIC)  # `upper` is the machine's own `/`
         os.chown(folder, owner, owner)
 
 
@@ -61,7 +63,8 @@ def attach(place: Place) -> Path:
     """Mount the machine's disk if it has one; return the folder that holds its layers."""
     if not place.disk.exists():
         return place.state
-    place.mounted_disk.mkdir(parents=True, exist_ok=True)
+    make_passable(place.run)
+    make_folder(place.mounted_disk)
     if not os.path.ismount(place.mounted_disk):
         seal(place, sealed=False)
         # util-linux marks the loop device to vanish with its mount, so nothing is left to detach.
@@ -130,11 +133,11 @@ def lay(place: Place, tree: Path, *, userns: int | None) -> Path:
     """Mount the machine's root; return where. It may be taken away again once something runs in it."""
     home = attach(place)
     root = place.run / "root"
-    root.mkdir(parents=True, exist_ok=True)
+    make_folder(root)
     lower = tree
     if userns is not None:
         lower = place.run / "lower"
-        lower.mkdir(exist_ok=True)
+        make_folder(lower)
         try:
             mount_idmapped(tree, lower, userns)
         except OSError as error:
