@@ -5,10 +5,14 @@ not, for the proof that after two hundred machines there are as many links, name
 processes and files as before: what was left without a name shows there.
 
 Tools that are not installed and kinds that this host does not have count as none. Run it as root: others see less.
+
+Other programs create and remove things while this module looks. What goes meanwhile is no error, and a tool whose
+listing was disturbed is asked again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -73,10 +77,18 @@ def census(*directories: Path) -> dict[str, int]:
     }
 
 
+_TRIES = 5
+
+
 def _output(*argv: str) -> list[str]:
+    """Return what a tool lists, asked again where it says that the list changed under it; [] where it is absent."""
     if shutil.which(argv[0]) is None:
         return []
-    done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, timeout=60)
+    for _ in range(_TRIES):
+        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, timeout=60)
+        # `ip` says "Dump was interrupted and may be inconsistent" and exits with 0; the others fail.
+        if done.returncode == 0 and "interrupted" not in done.stderr:
+            break
     return done.stdout.splitlines()
 
 
@@ -128,20 +140,17 @@ def _loops() -> Iterator[str]:
 
 
 def _cgroups() -> Iterator[str]:
-    for place, folders, _ in os.walk(_CGROUPS, onerror=None):
-        for folder in folders:
-            path = Path(place, folder)
-            if not path.is_symlink():
-                yield str(path)
+    for entry in _entries([_CGROUPS]):
+        if entry.is_dir(follow_symlinks=False):
+            yield entry.path
 
 
 def _containers() -> Iterator[str]:
     for pattern in ("run/runc", "run/ptm*", "run/*/runc", "run/pytest-machine*"):
         for root in Path("/").glob(pattern):
-            # runc would make the directory that it is asked about; one without containers is no root of runc's.
-            if root.is_dir() and any((folder / "state.json").exists() for folder in root.iterdir()):
-                for name in _output("runc", "--root", str(root), "list", "-q"):
-                    yield f"{root} {name}"
+            # By runc's own files: `runc list` fails when a container ends while it lists.
+            with contextlib.suppress(OSError):
+                yield from (f"{root} {path.parent.name}" for path in sorted(root.glob("*/state.json")))
 
 
 def _processes() -> Iterator[str]:
@@ -193,9 +202,21 @@ def _namespaces() -> set[str]:
 
 
 def _files(directories: Iterable[Path]) -> Iterator[Path]:
-    for directory in directories:
-        for place, folders, names in os.walk(directory):
-            yield from (Path(place, name) for name in (*folders, *names))
-            # What is mounted there is counted as a mount; a machine's whole root would be in the way.
-            # Not `Path.is_mount`, which fails where a folder goes while we look.
-            folders[:] = [name for name in folders if not os.path.ismount(Path(place, name))]
+    for entry in _entries(directories, mounts=False):
+        yield Path(entry.path)
+
+
+def _entries(tops: Iterable[Path], *, mounts: bool = True) -> Iterator[os.DirEntry[str]]:
+    """Yield all below some directories, but for what is mounted there unless `mounts`; no link is followed.
+
+    What is mounted there is counted as a mount; a machine's whole root would be in the way. By a list and without
+    recursion: a machine may nest directories deeper than Python recurses.
+    """
+    waiting = [str(top) for top in tops]
+    while waiting:
+        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                yield entry
+                # Not `Path.is_mount`, which fails where a folder goes while we look.
+                if entry.is_dir(follow_symlinks=False) and (mounts or not os.path.ismount(entry.path)):
+                    waiting.append(entry.path)

@@ -23,6 +23,7 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,8 @@ OPEN, APART = "pytest-machine", "pytest-machine-apart"
 
 # Neither Docker's own pools (172.17 to 172.31, 192.168) nor those of the other drivers of this package; each is halved.
 _BLOCKS = tuple(f"10.{second}.{third}.0/19" for second in (214, 216, 218, 220) for third in (0, 64, 128, 192))
+# How often a network that another process creates is looked for, and how many seconds lie between two looks.
+_LOOKS, _BETWEEN_LOOKS = 40, 0.05
 _LAB_SUBNETS = tuple(f"10.{second}.{third}.0/20" for second in range(222, 254, 2) for third in range(0, 256, 16))
 # What Docker says in its several versions, and Podman, when a subnet is taken.
 _TAKEN = ("overlap", "already used", "is already in use", "conflicts")
@@ -81,9 +84,20 @@ def base(outer: Outer, *, apart: bool, subnet: str | None) -> ipaddress.IPv4Netw
         whole = block(candidate)
         if _make(outer, name, half(whole, apart=apart), {tags.BLOCK: str(whole)}, apart=apart):
             # Another computer's process may have been as quick: then the older network counts, for both.
-            first = _settled(outer, outer.networks(tags.BLOCK))[0]
-            return block(first["Labels"][tags.BLOCK])
+            return block(_first(outer, name)["Labels"][tags.BLOCK])
     raise _none_free(subnet)
+
+
+def _first(outer: Outer, name: str) -> Json:
+    """Return the oldest of the two networks. One that another process creates now appears in the list soon."""
+    for _ in range(_LOOKS):
+        if there := _settled(outer, outer.networks(tags.BLOCK)):
+            return there[0]
+        time.sleep(_BETWEEN_LOOKS)
+    raise DriverError(
+        f"This engine has a network '{name}' that the driver 'docker' did not create.",
+        hint=f"docker network inspect {name}; docker network rm {name}",
+    )
 
 
 def _settled(outer: Outer, found: list[Json]) -> list[Json]:
@@ -108,7 +122,7 @@ def _make(
     apart: bool = False,
     lab: Network | None = None,
 ) -> bool:
-    """Make a network; False when its subnet is taken."""
+    """Create a network, unless one of that name is there; return False when its subnet is taken."""
     import docker.errors
     from docker.types import IPAMConfig, IPAMPool
 
@@ -136,7 +150,11 @@ def _make(
             enable_ipv6=lab is not None and bool(lab.subnet6),
         )
     except docker.errors.APIError as error:
-        if any(word in said(error).lower() for word in _TAKEN):
+        words = said(error).lower()
+        # Before Docker 25, two networks may have one name.
+        if error.status_code == 409 and "already exists" in words:
+            return True
+        if any(word in words for word in _TAKEN):
             return False
         raise
     return True
