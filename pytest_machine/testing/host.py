@@ -212,11 +212,18 @@ def _entries(tops: Iterable[Path], *, mounts: bool = True) -> Iterator[os.DirEnt
     What is mounted there is counted as a mount; a machine's whole root would be in the way. By a list and without
     recursion: a machine may nest directories deeper than Python recurses.
     """
+    mounted = set() if mounts else _mount_points()
     waiting = [str(top) for top in tops]
     while waiting:
         with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
             for entry in entries:
                 yield entry
-                # Not `Path.is_mount`, which fails where a folder goes while we look.
-                if entry.is_dir(follow_symlinks=False) and (mounts or not os.path.ismount(entry.path)):
+                if entry.is_dir(follow_symlinks=False) and entry.path not in mounted:
                     waiting.append(entry.path)
+
+
+def _mount_points() -> set[str]:
+    """Return where something is mounted; the kernel writes blanks and the like as octal numbers."""
+    lines = Path("/proc/mounts").read_bytes().splitlines()
+    escaped = (line.split()[1] for line in lines)
+    return {os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), each)) for each in escaped}

@@ -23,13 +23,13 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import sys
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from pytest_machine.errors import BadSpec, DriverError
 from pytest_machine.model import Id, Network
+from pytest_machine.support import clock
 
 from . import life, tags
 from .outer import Json, Outer, absent, said
@@ -93,7 +93,7 @@ def _first(outer: Outer, name: str) -> Json:
     for _ in range(_LOOKS):
         if there := _settled(outer, outer.networks(tags.BLOCK)):
             return there[0]
-        time.sleep(_BETWEEN_LOOKS)
+        clock.sleep(_BETWEEN_LOOKS)
     raise DriverError(
         f"This engine has a network '{name}' that the driver 'docker' did not create.",
         hint=f"docker network inspect {name}; docker network rm {name}",
