@@ -503,6 +503,18 @@ def _pin(record: Record) -> None:
         ssh.pin_known(known_hosts, record.address)
 
 
+def moved(record: Record, address: Address, *, store: Store) -> Record:
+    """Note a machine's new address, and pin its host key under it; return the record as it is now."""
+    with store.lock(record.name):
+        now = store.load(record.name)
+        if now.address is not None:
+            ssh.repin(record.directory / KNOWN_HOSTS, now.address, address)
+        now = now.with_(address=address)
+        _pin(now)
+        store.save(now)
+    return now
+
+
 def connect(record: Record, *, trust: bool = False) -> ssh.SshConnection:
     """Return an SSH connection to a machine that has an address; `trust` a host key that nobody knew in advance."""
     assert record.address is not None

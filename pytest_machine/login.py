@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import BadSpec, StoreError
+from .errors import BadSpec, StoreError, UsageError
 from .model import Address
-from .support import logins, parsing
+from .support import files, given, logins, parsing
 from .support.parsing import Malformed
 from .support.text import visible
 
@@ -63,6 +65,10 @@ class Login:
     def options(self) -> dict[str, str]:
         """OpenSSH's options, but for where and as whom."""
         own = {"IdentityFile": quote(self.key), "IdentitiesOnly": "yes", "IdentityAgent": "none"}
+        if not self.agent and logins.has_passphrase(_content(self.key)):
+            # The user's agent may hold it. Without a public half, OpenSSH does not know which of its keys that is.
+            del own["IdentityAgent"]
+            own["IdentitiesOnly"] = "yes" if _public_half(self.key) else "no"
         found = {
             "BatchMode": "yes",
             **({} if self.agent else own),
@@ -109,6 +115,56 @@ def configuration(logins: Iterable[Login]) -> str:
 def host(address: Address) -> str:
     """Return an address as known hosts are noted by it."""
     return address.ip if address.ssh_port == 22 else f"[{address.ip}]:{address.ssh_port}"
+
+
+def check_key(key: Path) -> None:
+    """Raise `UsageError` for a key with a passphrase that the user's agent does not hold: nobody is asked for it."""
+    if not logins.has_passphrase(_content(key)):
+        return
+    facts = {"reason": "it has a passphrase, and there is no agent that holds it: SSH_AUTH_SOCK is not set"}
+    if os.environ.get("SSH_AUTH_SOCK"):
+        held = _agents_keys()
+        public = _public_half(key)
+        if any(public in line.split() for line in held) or (held and not public):
+            return
+        facts = {"reason": f"it has a passphrase, and the agent does not hold it; it has {len(held)} keys"}
+    raise UsageError(
+        f"The key '{key}' cannot be used.",
+        facts=facts,
+        hint=f"ssh-add {shlex.quote(str(key))}"
+        if os.environ.get("SSH_AUTH_SOCK")
+        else f'eval "$(ssh-agent)" && ssh-add {shlex.quote(str(key))}',
+    )
+
+
+def _agents_keys() -> list[str]:
+    """Return the public keys that the user's agent holds; none where it does not answer."""
+    try:
+        done = subprocess.run(
+            ["ssh-add", "-L"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.splitlines() if done.returncode == 0 else []
+
+
+def _public_half(key: Path) -> str:
+    """Return a key's public half in base64, of the file itself or of the one beside it; empty: it is not known."""
+    beside = _content(key.with_name(f"{key.name}.pub")).split()
+    return logins.public_half(_content(key)) or (beside[1].decode("ascii", "replace") if len(beside) > 1 else "")
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return given.read(path, largest=logins.LONGEST_KEY)
+    except files.UNREADABLE:
+        return b""
 
 
 def _check(name: str, form: re.Pattern[str]) -> None:

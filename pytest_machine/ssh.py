@@ -34,7 +34,7 @@ from .incoming import OVERHEAD, SCRIPT, SECONDS, SILENCE, SIZE, Incoming
 from .login import CONNECT_TIMEOUT, Login, host, quotable, quote
 from .model import Address, Result
 from .store import write
-from .support import clock
+from .support import clock, files
 from .support.processes import Conversation, TooLong, TooMuch
 from .support.text import decoded
 
@@ -76,6 +76,18 @@ def pin(known_hosts: Path, address: Address, host_key_public: str) -> None:
     """Write the file's one line: whoever answers at that address must have that key."""
     kind, key = host_key_public.split()[:2]
     write(known_hosts, f"{host(address)} {kind} {key}\n".encode(), durable=False)
+
+
+def repin(known_hosts: Path, before: Address, after: Address) -> None:
+    """Note the keys of the host that was at `before` for `after`; keys that are noted by a digest stay as they are."""
+    try:
+        lines = files.read(known_hosts, "the known hosts").splitlines(keepends=True)
+    except files.UNREADABLE:
+        return
+    old, new = host(before).encode(), host(after).encode()
+    moved = [new + line[len(old) :] if line.startswith(old + b" ") else line for line in lines]
+    if moved != lines:
+        write(known_hosts, b"".join(moved), durable=False)
 
 
 def pin_known(known_hosts: Path, address: Address) -> bool:

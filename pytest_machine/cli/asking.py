@@ -81,7 +81,7 @@ def inspect(ctx: click.Context, names: tuple[str, ...], *, format: str | None) -
 
     if len(names) > 1:
         raise told_help(ctx, "Error: Expected one machine name as an argument")
-    machine = noted.one(ctx.ensure_object(Session), names)
+    machine = noted.current(noted.one(ctx.ensure_object(Session), names))
     if not format:
         click.echo(pretty(machine.config))
         return

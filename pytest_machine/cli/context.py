@@ -38,7 +38,7 @@ def add(machine: Noted) -> None:
 
     from . import noted
 
-    machine = noted.load(machine.session, machine.name)  # it may have been made just now
+    machine = noted.current(noted.load(machine.session, machine.name))  # it may have been made just now
     address = machine.record.address
     if address is None:
         raise Failed(noted.NOT_RUNNING)

@@ -6,7 +6,7 @@ import functools
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -204,6 +204,21 @@ def _default(session: Session) -> str:
 def look(machine: Noted) -> Seen:
     """Return what its driver sees of it now."""
     return machine.driver.look([machine.record])[machine.record.id]
+
+
+def current(machine: Noted) -> Noted:
+    """Return the machine with the address that its driver gives it now; a new one is noted, its host key under it."""
+    if machine.foreign is not None:
+        return machine
+    try:
+        address = look(machine).address
+    except Exception:  # noqa: BLE001  # a stranger's driver may raise anything; what is noted has to do then
+        return machine
+    if address is None or address == machine.record.address:
+        return machine
+    from pytest_machine.birth import moved
+
+    return replace(machine, record=moved(machine.record, address, store=machine.session.store))
 
 
 def running(machine: Noted) -> Address:

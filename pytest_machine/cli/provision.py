@@ -94,6 +94,7 @@ def _worked_on(machine: Noted, work: _Work, unchanged: str, *, named: bool) -> N
     from . import noted
     from .context import refresh
 
+    machine = noted.current(machine)
     there = machine.machine()
 
     def tell(text: str) -> None:

@@ -81,16 +81,19 @@ def known(session: Session, name: str, said: str = "Error loading host") -> Note
 
 def login(machine: Noted, address: Address) -> Login:
     """Return how OpenSSH logs in to a machine that is reached there now, wherever it was when it was made."""
-    from pytest_machine.login import host
+    from pytest_machine.login import check_key, host
+
+    from . import noted
 
     if not address.ssh_port:
         raise Failed(
             f'Host "{machine.name}" has no SSH: nothing but its Docker is known',
             hint=f"docker-machine env {machine.name}",
         )
-    found = machine.machine().connection.login
+    found = noted.current(machine).machine().connection.login
     if not found.agent:
         _check_alone(found.key)
+        check_key(found.key)
     known_as = host(found.address) if found.address != address else ""
     return replace(found, name=machine.name, address=address, known_as=known_as, control=None)
 
@@ -128,7 +131,9 @@ def tell_lack(config: Path, machines: Sequence[Noted], *question: str, lacking: 
     """Say which of the machines has to answer no to a question of ours: asked when something failed, not before."""
     for machine in machines:
         argv = ["ssh", "-F", str(config), *question[:-1], machine.name, question[-1]]
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+        )
         # 255 is what ssh returns when it could not ask, and for a subsystem that there is not.
         if done.returncode not in (0, LOST) or "subsystem request failed" in done.stderr:
             error = Failed(

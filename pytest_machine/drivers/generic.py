@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from pytest_machine import ssh
 from pytest_machine.errors import BadSpec, DriverError
+from pytest_machine.login import check_key
 from pytest_machine.model import Access, Address, Id, Isolation, Record, Seed, Seen, State
 from pytest_machine.options import option
 
@@ -52,7 +53,8 @@ class GenericDriver:
             if not 0 < port < 65536:
                 raise BadSpec(f"The option '{name}' of the driver 'generic' cannot be {port}.", hint="1 to 65535")
         Address(ip=self.ip_address, user=self.ssh_user)  # it refuses what is none
-        self._key()
+        if key := self._key():
+            check_key(key)
 
     def access(self, record: Record) -> Access:  # noqa: ARG002  # all that it takes is among the options
         """Return the key that logs in."""

@@ -216,7 +216,9 @@ def _apt_config() -> dict[str, str]:
     if shutil.which("apt-config") is None:
         return {}
     asked = [word for pair in names.items() for word in pair]
-    shown = subprocess.run(["apt-config", "shell", *asked], capture_output=True, text=True, check=False).stdout
+    shown = subprocess.run(
+        ["apt-config", "shell", *asked], capture_output=True, text=True, errors="replace", check=False
+    ).stdout
     return dict(re.findall(r"^(\w+)='(.*)'$", shown, re.MULTILINE))
 
 

@@ -6,6 +6,7 @@ leading dash would become an option or a line of its own there.
 
 from __future__ import annotations
 
+import base64
 import re
 from urllib.parse import urlsplit
 
@@ -72,6 +73,32 @@ def private_key(data: bytes, what: str) -> bytes:
             return data
         raise Malformed(f"{what} is not a private key in PEM or OpenSSH's form") from error
     return data
+
+
+def has_passphrase(data: bytes) -> bool:
+    """Return whether a private key, in any form, opens with a passphrase alone."""
+    if b"BEGIN OPENSSH PRIVATE KEY" in data:
+        # The magic, then the name of the cipher, its length first.
+        return _decoded(data)[15:23] not in (b"", b"\0\0\0\x04none")
+    return b"ENCRYPTED" in data
+
+
+def public_half(data: bytes) -> str:
+    """Return the public half that OpenSSH's form of a private key shows without its passphrase; empty: it has none."""
+    rest = _decoded(data)[15:]
+    for _ in range(3):  # the cipher, the key's derivation, its options
+        rest = rest[4 + int.from_bytes(rest[:4], "big") :]
+    blob = rest[8 : 8 + int.from_bytes(rest[4:8], "big")]
+    return base64.b64encode(blob).decode() if blob.startswith(b"\0\0\0") else ""
+
+
+def _decoded(data: bytes) -> bytes:
+    lines = [line.strip() for line in data.splitlines() if line.strip() and not line.startswith(b"-----")]
+    try:
+        found = base64.b64decode(b"".join(lines))
+    except ValueError:
+        return b""
+    return found if found.startswith(b"openssh-key-v1\0") else b""
 
 
 def public_key(data: bytes, what: str) -> bytes:

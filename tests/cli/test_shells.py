@@ -36,7 +36,7 @@ def test_as_docker_machine_shows_it(shell: str) -> None:
     assert unset.splitlines()[0] == UNSET[shell]
 
 
-@pytest.mark.parametrize("shell", ["sh", "zsh", "ksh", "never-heard-of"])
+@pytest.mark.parametrize("shell", ["sh", "zsh", "ksh", "dash", "/bin/bash", "bash.exe", "-bash"])
 def test_others_are_spoken_to_as_bash(shell: str) -> None:
     assert render_env([("K", "V")], shell=shell, command=COMMAND) == SHOWN["bash"]
 
@@ -111,3 +111,43 @@ def test_a_shell_that_nothing_tells() -> None:
 )
 def test_no_proxy(environ: dict[str, str], expected: tuple[str, str]) -> None:
     assert no_proxy(environ, "10.0.0.2") == expected
+
+
+@pytest.mark.parametrize("shell", ["pwsh", "pwsh.exe", "C:\\x\\pwsh.exe", "PowerShell"])
+def test_powershell_by_its_other_names(shell: str) -> None:
+    assert render_env([("K", "V")], shell=shell, command=COMMAND) == SHOWN["powershell"]
+
+
+@pytest.mark.parametrize("shell", ["never-heard-of", "nologin", "", "false", "nu", "\x1b[2J"])
+@pytest.mark.parametrize("unset", [True, False])
+def test_a_shell_that_is_not_known_is_refused(shell: str, unset: bool) -> None:
+    with pytest.raises(UsageError) as caught:
+        render_env([("K", "V")], shell=shell, command=COMMAND, unset=unset)
+    assert caught.value.message.startswith("The shell '")
+    assert "'pwsh'" in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["a  b", "a*", "a\nb", "[a]"])
+def test_the_hint_has_quotes_where_they_matter(value: str, tmp_path: object) -> None:
+    import shutil
+    import subprocess
+
+    text = render_env([("K", value)], shell="bash", command=COMMAND)
+    assert text.endswith('# eval "$(docker-machine env default)"\n')
+    if bash := shutil.which("bash"):
+        script = (
+            f'docker-machine() {{ cat <<\'EOF\'\n{text}EOF\n}}\neval "$(docker-machine env default)"; printf %s "$K"'
+        )
+        done = subprocess.run([bash, "-c", script], capture_output=True, text=True, check=True, cwd=str(tmp_path))
+        assert done.stdout == value
+
+
+def test_a_line_break_is_written_or_refused() -> None:
+    lines = {
+        shell: render_env([("K", "a\nb")], shell=shell, command=COMMAND).splitlines()[0] for shell in ("fish", "pwsh")
+    }
+    assert lines == {"fish": 'set -gx K "a"\\n"b";', "pwsh": '$Env:K = "a`nb"'}
+    for shell in ("cmd", "tcsh"):
+        with pytest.raises(UsageError, match="line break"):
+            render_env([("K", "a\nb")], shell=shell, command=COMMAND)

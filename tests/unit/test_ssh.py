@@ -20,7 +20,9 @@ from typing import Any
 import pytest
 
 from pytest_machine import ssh
+from pytest_machine.drivers.generic import GenericDriver
 from pytest_machine.errors import CommandFailed, ConnectFailed, MachineError, UsageError, WaitTimeout
+from pytest_machine.login import check_key
 from pytest_machine.model import Address
 from pytest_machine.ssh import SshConnection, new_key, pin, pin_known
 from pytest_machine.store import write
@@ -546,6 +548,54 @@ def test_no_ssh_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(MachineError, match="'ssh' is not on the PATH") as caught:
             connection.run("true", check=False)
         assert not isinstance(caught.value, ConnectFailed), "waiting for it would be in vain"
+
+
+@pytest.fixture
+def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The user's own agent, which holds nothing yet."""
+    path = f"/tmp/agent-{os.getpid()}-{tmp_path.name[-8:]}"
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
+    wait(lambda: os.stat(path), "the agent", timeout=20)  # noqa: PTH116
+    monkeypatch.setenv("SSH_AUTH_SOCK", path)
+    yield
+    process.terminate()
+    process.wait()
+
+
+@needs_sshd
+@pytest.mark.usefixtures("agent")
+@pytest.mark.parametrize("control", [True, False])
+def test_a_key_with_a_passphrase_is_used_by_the_agent(sshd: Sshd, tmp_path: Path, control: bool) -> None:
+    key = tmp_path / "protected"
+    shutil.copy(sshd.directory / "key", key)
+    subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "opensesame", "-f", key], check=True)
+    with pytest.raises(UsageError, match="cannot be used") as caught:
+        check_key(key)
+    assert caught.value.hint == f"ssh-add {key}"
+    connection = SshConnection(sshd.address, key=key, known_hosts=sshd.directory / "known_hosts", control=control)
+    begun = time.monotonic()
+    with pytest.raises(ConnectFailed, match="Permission denied"):
+        connection.run("true")
+    assert time.monotonic() - begun < 3 * SLOWNESS
+    subprocess.run(["ssh-add", "-q", sshd.directory / "key"], check=True)
+    check_key(key)
+    assert connection.run("echo", "hi").stdout == "hi\n"
+    connection.close()
+
+
+def test_a_key_with_a_passphrase_and_no_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    for kind in (["-t", "ed25519"], ["-t", "rsa", "-m", "PEM"], ["-t", "ecdsa", "-m", "PKCS8"]):
+        key = tmp_path / kind[-1]
+        subprocess.run(["ssh-keygen", "-q", *kind, "-N", "opensesame", "-f", key], check=True)
+        driver = GenericDriver(ip_address="192.0.2.1", ssh_key=str(key))
+        with pytest.raises(UsageError, match="cannot be used") as caught:
+            driver.check()
+        assert "it has a passphrase, and there is no agent" in str(caught.value)
+        assert caught.value.hint == f'eval "$(ssh-agent)" && ssh-add {key}'
+        plain = tmp_path / f"{kind[-1]}-plain"
+        subprocess.run(["ssh-keygen", "-q", *kind, "-N", "", "-f", plain], check=True)
+        GenericDriver(ip_address="192.0.2.1", ssh_key=str(plain)).check()
 
 
 @needs_sshd
