@@ -119,19 +119,21 @@ def test_what_tar_makes(tmp_path: Path, target: Path) -> None:
         target.mkdir()
 
 
+def beyond_realpath(goal: bytes) -> bytes:
+    """CVE-2025-4517: a path that is too long once its links are followed, behind which 'escape' leads up to `goal`."""
+    content, real, links = b"", b"", b""
+    for number in range(16):
+        folder, letter = b"d" * 247, b"%c" % (97 + number)
+        content += long(real + folder + b"/", kind=b"5") + long(real + letter, kind=b"2", link=folder)
+        real, links = real + folder + b"/", links + letter + b"/"
+    content += long(links + b"l" * 254, kind=b"2", link=b"../" * 16)
+    return content + long(b"escape", kind=b"2", link=links + b"l" * 254 + b"/" + goal)
+
+
 def test_links_longer_than_realpath_follows(target: Path) -> None:
-    """CVE-2025-4517: a path that is too long once its links are followed, behind which there is another one."""
-    content, step, folder = b"", b"", b"d" * 247
-    for name in b"abcdefghijklmnop":
-        letter = bytes([name])
-        content += entry(step + folder, kind=b"5") if not step else long(step + folder + b"/", kind=b"5")
-        content += long(step + letter, kind=b"2", link=folder)
-        step += letter + b"/"
-    links = b"/".join(bytes([name]) for name in b"abcdefghijklmnop")
-    content += long(links + b"/" + b"l" * 254, kind=b"2", link=b"../" * 16)
-    content += long(b"escape", kind=b"2", link=links + b"/" + b"l" * 254 + b"/../../outside")
+    content = beyond_realpath(b"../outside")
     content += entry(b"flag", kind=b"1", link=b"escape/precious") + entry(b"flag", b"pwned")
-    content += entry(b"escape/new", b"pwned") + END
+    content += entry(b"escape/new", b"pwned") + entry(b"escape/precious", b"pwned") + END
     done = unpacked(target, content)
     assert done.left_count >= 3
     assert not (target / "escape").is_symlink()
