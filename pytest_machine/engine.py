@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import socket
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -18,7 +20,8 @@ from .errors import DriverError
 from .knock import context
 from .knock import ping as ping  # noqa: PLC0414  # others ask for it here
 from .model import Address
-from .support import clock
+from .support import clock, parsing
+from .support.text import decoded, visible
 
 if TYPE_CHECKING:
     import docker
@@ -61,10 +64,10 @@ def load(address: Address, *, certs: Path, archive: Iterable[bytes], name: str, 
             headers = {"Content-Type": "application/x-tar", "Transfer-Encoding": "chunked"}
             connection.request("POST", "/images/load?quiet=1", body=iter(archive), headers=headers, encode_chunked=True)
         response = connection.getresponse()
-        body = response.read().decode(errors="replace")
+        body = _body(response)
     finally:
         connection.close()
-    said = [json.loads(line) for line in body.splitlines() if line.startswith("{")]
+    said = [parsing.json_table(line, "the daemon's answer") for line in body.splitlines() if line.startswith(b"{")]
     wrong = [str(one.get("error") or one.get("message")) for one in said if "error" in one or response.status >= 300]
     if wrong or response.status >= http.HTTPStatus.MULTIPLE_CHOICES:
         raise DriverError(
@@ -99,7 +102,17 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         """Connect, and know who answers before a word is said."""
         super().connect()
-        self.sock = context(self._certs).wrap_socket(self.sock, server_hostname=self.host)
+        # Not yet, so that `cut` ends a handshake too.
+        self.sock = context(self._certs).wrap_socket(
+            self.sock, server_hostname=self.host, do_handshake_on_connect=False
+        )
+        self.sock.do_handshake()
+
+    def cut(self) -> None:
+        """End whatever waits for the daemon, from another thread."""
+        if self.sock is not None:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -109,11 +122,13 @@ def _version(text: str) -> tuple[int, ...]:
 class Api:
     """The few calls that the core makes itself, on one connection; a context manager.
 
-    Raises `OSError`, `ValueError` or `http.client.HTTPException` (`TROUBLE`) when the daemon does not do as asked.
+    Raises one of `TROUBLE` when the daemon does not do as asked. An answer is read up to `LARGEST` bytes, and for no
+    longer than its timeout in all, however slowly it comes.
     """
 
     def __init__(self, address: Address, *, certs: Path, timeout: float) -> None:
         self._connection = _Connection(address, certs=certs, timeout=timeout)
+        self._timeout = timeout
 
     def __enter__(self) -> Self:
         return self
@@ -123,6 +138,7 @@ class Api:
 
     def allow(self, timeout: float) -> None:
         """Wait so long for each further answer, in seconds."""
+        self._timeout = timeout
         self._connection.timeout = timeout
         if self._connection.sock is not None:
             self._connection.sock.settimeout(timeout)
@@ -139,27 +155,69 @@ class Api:
         """Have something removed; what is gone already is gone."""
         self._ask("DELETE", path)
 
+    def read(self, path: str, *, size: int) -> bytes:
+        """Return the first `size` bytes of an answer that is no JSON, such as a log; nothing further can be asked."""
+        with self._bounded():
+            self._connection.request("GET", path)
+            response = self._connection.getresponse()
+            return _body(response, size, cut=True)
+
     def _ask(self, method: str, path: str, body: object = None) -> Any:
-        if body is None:
-            self._connection.request(method, path)
-        else:
-            self._connection.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
-        response = self._connection.getresponse()
-        answer = response.read()
+        with self._bounded():
+            if body is None:
+                self._connection.request(method, path)
+            else:
+                self._connection.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
+            response = self._connection.getresponse()
+            answer = _body(response)
         if response.status >= 400 and response.status != http.HTTPStatus.NOT_FOUND:
-            raise ValueError(f"{method} {path}: {response.status} {answer[:500].decode(errors='replace').strip()}")
-        return json.loads(answer) if answer.startswith((b"{", b"[", b'"')) else None
+            raise ValueError(f"{method} {path}: {response.status} {visible(decoded(answer[:500])).strip()}")
+        if not answer.startswith((b"{", b"[", b'"')):
+            return None
+        return parsing.json_value(answer, "the daemon's answer", largest=LARGEST)
+
+    @contextlib.contextmanager
+    def _bounded(self) -> Iterator[None]:
+        """End the connection when the time for one answer is over; a socket's own timeout begins again at each byte."""
+        watch = threading.Timer(self._timeout + 1, self._connection.cut)
+        watch.daemon = True
+        watch.start()
+        try:
+            yield
+        finally:
+            watch.cancel()
 
 
-TROUBLE = (OSError, ValueError, http.client.HTTPException)
-"""What a call raises when the daemon is gone, or says no."""
+LARGEST = 32 << 20
+"""Bytes of one answer. A daemon with a thousand containers sends about two million."""
+
+
+def _body(response: http.client.HTTPResponse, size: int = LARGEST, *, cut: bool = False) -> bytes:
+    """Return an answer's body; raises `ValueError` when it has more than `size` bytes, unless it may be `cut`."""
+    found = bytearray()
+    while len(found) <= size and (part := response.read(min(1 << 16, size + 1 - len(found)))):
+        found += part
+    if len(found) > size:
+        response.close()
+        if not cut:
+            raise ValueError(f"the daemon's answer has more than {size:,} bytes")
+    return bytes(found[:size])
+
+
+TROUBLE = (OSError, ValueError, LookupError, TypeError, AttributeError, http.client.HTTPException)
+"""What a call raises when the daemon is gone, or says no, and what looking at an answer of another shape does."""
 
 
 def version(address: Address, *, certs: Path, timeout: float = 2) -> str:
     """Return the version of the daemon itself, such as ``26.1.5``; empty when it does not say."""
     with contextlib.suppress(*TROUBLE), Api(address, certs=certs, timeout=timeout) as api:
-        return str((api.get("/version") or {}).get("Version", ""))
+        return _version_of(api)
     return ""
+
+
+def _version_of(api: Api) -> str:
+    found = parsing.table(api.get("/version") or {}, "the daemon's answer")
+    return parsing.text(found.get("Version", ""), "its version", longest=64)
 
 
 def told(address: Address, *, certs: Path, timeout: float = 2) -> tuple[str, str]:
@@ -168,7 +226,7 @@ def told(address: Address, *, certs: Path, timeout: float = 2) -> tuple[str, str
     Empty is what it does not say, or is not.
     """
     with contextlib.suppress(*TROUBLE), Api(address, certs=certs, timeout=timeout) as api:
-        found = str((api.get("/version") or {}).get("Version", ""))
+        found = _version_of(api)
         with contextlib.suppress(*TROUBLE):
             return found, _role((api.get("/info") or {}).get("Swarm") or {})
         return found, ""
@@ -176,7 +234,7 @@ def told(address: Address, *, certs: Path, timeout: float = 2) -> tuple[str, str
 
 
 def _role(swarm: Mapping[str, Any]) -> str:
-    state = str(swarm.get("LocalNodeState") or "inactive")
+    state = parsing.text(swarm.get("LocalNodeState") or "inactive", "its state in a Swarm", longest=64)
     if state == "active":
         return "manager" if swarm.get("ControlAvailable") else "worker"
     return "" if state == "inactive" else state

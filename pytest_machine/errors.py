@@ -29,6 +29,8 @@ import errno
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from .support.text import visible
+
 if TYPE_CHECKING:
     from .model import Result
 
@@ -39,7 +41,8 @@ def _text(message: str, facts: Mapping[str, object], hint: str) -> str:
     lines += [f"  {name:<{width}}  {value}" for name, value in facts.items()]
     if hint:
         lines.append(f"hint: {hint}")
-    return "\n".join(lines)
+    # Facts are often a machine's words, or a file's: neither may speak to the terminal.
+    return visible("\n".join(lines))
 
 
 class MachineError(Exception):
@@ -55,7 +58,7 @@ class MachineError(Exception):
     @property
     def message(self) -> str:
         """The sentence alone."""
-        return str(self.args[0])
+        return visible(str(self.args[0]))
 
     def __str__(self) -> str:
         return _text(self.message, self.facts, self.hint)

@@ -5,12 +5,14 @@ By hand, because what speaks HTTP costs a tenth of what a shell's prompt can wai
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from pathlib import Path
 from typing import Any
 
 from .model import Address
+from .support import clock
 from .waiting import NotYet
 
 # A daemon's headers are a tenth of the first, and its errors are shown up to the second, in bytes.
@@ -31,7 +33,7 @@ def ping(address: Address, *, certs: Path, timeout: float = 5) -> str:
         context(certs).wrap_socket(plain, server_hostname=host) as secure,
     ):
         secure.sendall(b"GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n")
-        status, *headers = _head(secure)
+        status, *headers = _head(secure, clock.monotonic() + timeout)
         body = secure.recv(_SHOWN) if headers and " 200" not in status else b""
     words = status.split(maxsplit=2)
     if len(words) < 2 or not words[0].startswith("HTTP/"):
@@ -40,15 +42,20 @@ def ping(address: Address, *, certs: Path, timeout: float = 5) -> str:
         raise NotYet(f"HTTP {words[1]}: {body.decode(errors='replace')}")
     found = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in headers)}
     # Daemons before API 1.25 name their version elsewhere; none of them is old enough to be refused for it.
-    return found.get("api-version") or "1.24"
+    version = found.get("api-version") or "1.24"
+    if not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}", version):
+        raise NotYet(f"it speaks version {version[:80]!r} of Docker's API, which is none")
+    return version
 
 
-def _head(connection: ssl.SSLSocket) -> list[str]:
+def _head(connection: ssl.SSLSocket, deadline: float) -> list[str]:
     """Return the lines before the first empty one, or what came before the end; not a byte more is read."""
     head = b""
     # Byte by byte, so that the body is left for whoever wants it; all of it is here already, in one record.
     while len(head) < _LONGEST and not head.endswith(b"\r\n\r\n") and (byte := connection.recv(1)):
         head += byte
+        if clock.monotonic() > deadline:
+            raise NotYet("its answer comes byte by byte")
     return head.decode("latin-1").rstrip("\r\n").split("\r\n")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from pytest_machine.support.text import visible
+
 from .command import Ours
 
 
@@ -26,11 +28,11 @@ def doctor() -> None:
         except MachineError as error:
             click.echo(f"{name:<{width}}  no   {error.message}")
             for fact, value in error.facts.items():
-                click.echo(f"{'':<{width}}       {fact}: {value}")
+                click.echo(visible(f"{'':<{width}}       {fact}: {value}"))
             if error.hint:
-                click.echo(f"{'':<{width}}       hint: {error.hint}")
+                click.echo(visible(f"{'':<{width}}       hint: {error.hint}"))
         except Exception as error:  # noqa: BLE001  # a stranger's driver: the others are to be told of all the same
-            click.echo(f"{name:<{width}}  no   Its check failed: {type(error).__name__}: {error}")
+            click.echo(visible(f"{name:<{width}}  no   Its check failed: {type(error).__name__}: {error}"))
             click.echo(f"{'':<{width}}       hint: report this to whoever made the driver '{name}'")
         else:
             usable += 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pytest_machine.support import clock
+from pytest_machine.support.text import visible
 
 from .command import Command, Failed, Session
 from .layout import aligned
@@ -82,7 +83,7 @@ class Row:
         from .template import Struct
 
         machine = self.noted
-        return {
+        found = {
             "Name": self.name,
             "Active": self.active,
             "ActiveHost": self.host,
@@ -97,6 +98,8 @@ class Row:
             "DockerVersion": self.docker,
             "ResponseTime": _duration(self.seconds),
         }
+        # Some of it is what engines and drivers said.
+        return {key: visible(value, lines=False) if isinstance(value, str) else value for key, value in found.items()}
 
 
 @click.command(cls=Command)

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from pytest_machine import engine
 from pytest_machine.birth import KEY, KNOWN_HOSTS
@@ -20,7 +21,8 @@ from pytest_machine.driver import Driver, SupportsConsole, SupportsReset
 from pytest_machine.errors import MachineError
 from pytest_machine.ssh import SshConnection
 from pytest_machine.store import Store
-from pytest_machine.support import clock
+from pytest_machine.support import clock, parsing
+from pytest_machine.support.text import decoded, visible
 
 from .masking import Mask
 
@@ -35,6 +37,8 @@ _CONTAINERS = 20
 """How many containers are looked at, newest first."""
 _LINES = 200
 """Lines of each container's log."""
+_LOG = 4 << 20
+"""Bytes of each container's log that are read, at most: lines may be of any length."""
 _SIZE = 256 << 10
 """Bytes of each part, at most; its end is kept."""
 
@@ -118,7 +122,13 @@ def gather(record: Record, driver: Driver, *, seconds: float = SECONDS) -> Evide
         parts.pop("logs of containers on its disk", None)  # the engine told it better
     if failures:
         parts["what could not be asked"] = "\n".join(f"{name}: {why}" for name, why in failures.items())
-    return Evidence(record.name, {title: mask.over(_end(parts[title])) for title in sorted(parts, key=_rank)})
+    return Evidence(
+        record.name,
+        {
+            visible(title, lines=False): visible(mask.over(_end(parts[title].replace("\r\n", "\n"))))
+            for title in sorted(parts, key=_rank)
+        },
+    )
 
 
 def _start(name: str, ask: Callable[[], None], failures: dict[str, str]) -> threading.Thread:
@@ -176,20 +186,28 @@ def _outside(record: Record, driver: Driver, desk: _Desk) -> None:
 def _engine(record: Record, address: Address, desk: _Desk, mask: Mask) -> None:
     if not (record.directory / "key.pem").exists():
         return
-    client = engine.client(address, certs=record.directory, timeout=_ANSWER)
-    try:
-        # docker-py's types say little; these are the JSON objects of Docker's API.
-        found: list[dict[str, Any]] = client.api.containers(all=True)
-        desk.put("docker ps -a", table(found))
-        for each in found[:_CONTAINERS]:
-            name = _name(each)
-            inspected: dict[str, Any] = client.api.inspect_container(each["Id"])
-            mask.learn_environment((inspected.get("Config") or {}).get("Env") or ())
+    with engine.Api(address, certs=record.directory, timeout=_ANSWER) as api:
+        found: list[dict[str, Any]] = [parsing.table(each, "a container") for each in api.get("/containers/json?all=1")]
+    desk.put("docker ps -a", table(found))
+    for each in found[:_CONTAINERS]:
+        name, path = _name(each), f"/containers/{quote(str(each['Id']), safe='')}"
+        with engine.Api(address, certs=record.directory, timeout=_ANSWER) as api:
+            inspected = parsing.table(api.get(f"{path}/json"), f"what the daemon says of '{name}'")
+            config: dict[str, Any] = parsing.table(inspected.get("Config") or {}, "its configuration")
+            mask.learn_environment([each for each in config.get("Env") or () if isinstance(each, str)])
             desk.put(f"inspect of '{name}'", json.dumps(inspected, indent=1))
-            log = bytes(client.api.logs(each["Id"], tail=_LINES, timestamps=True))
-            desk.put(f"log of '{name}'", log.decode(errors="replace"))
-    finally:
-        client.close()
+            log = api.read(f"{path}/logs?stdout=1&stderr=1&timestamps=1&tail={_LINES}", size=_LOG)
+        desk.put(f"log of '{name}'", decoded(log if config.get("Tty") else _demultiplexed(log)))
+
+
+def _demultiplexed(log: bytes) -> bytes:
+    """Return what a container printed on both streams; each part has a head of 8 bytes, the last 4 are its size."""
+    found, place = bytearray(), 0
+    while place + 8 <= len(log):
+        size = int.from_bytes(log[place + 4 : place + 8], "big")
+        found += log[place + 8 : place + 8 + size]
+        place += 8 + size
+    return bytes(found)
 
 
 def table(containers: list[dict[str, Any]]) -> str:

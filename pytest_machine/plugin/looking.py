@@ -10,6 +10,7 @@ import contextlib
 import functools
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ import pytest
 
 from pytest_machine import engine, kept
 from pytest_machine.driver import SupportsIncidents
-from pytest_machine.errors import MachineError, Unsupported
+from pytest_machine.errors import Unsupported
 from pytest_machine.model import Incident
 from pytest_machine.support import clock
 from pytest_machine.support.text import visible
@@ -29,6 +30,7 @@ from .journal import Journal
 from .packets import Packets
 from .pictures import Pictures
 from .settings import Settings
+from .sight import guarded
 
 if TYPE_CHECKING:
     from pytest_machine.lab import Lab
@@ -52,6 +54,7 @@ class Looking:
         self._settings = settings
         self._journal = journal
         self._test = ""
+        self._unlooked: list[str] = []
         self._unborn: list[tuple[str, Evidence]] = []  # what to call the try, what was seen of it
         self.artifacts = Artifacts(config, settings.artifacts)
         self.packets = Packets(config, settings.pcap, self.artifacts)
@@ -63,7 +66,16 @@ class Looking:
         return [
             *(f"no packets of '{name}': {why}" for name, why in self.packets.refused.items()),
             *(f"no file '{path}': {why}" for path, why in self.artifacts.refused.items()),
+            *dict.fromkeys(self._unlooked),
         ]
+
+    @contextlib.contextmanager
+    def _noting(self, what: str) -> Generator[None, None, None]:
+        """Guard a look that has no report of its own: the end of the run names what failed."""
+        found: list[tuple[str, str]] = []
+        with guarded(what, found):
+            yield
+        self._unlooked += [text for _, text in found]
 
     # What the fixtures tell.
 
@@ -106,16 +118,19 @@ class Looking:
             self._test = ""
             outcome = item.stash.get(_OUTCOME, "passed")
             # Here too when Ctrl-C ended it: before anybody tears down what it had.
-            self.packets.settle(item.nodeid, failed=outcome == "failed" or item.stash.get(_TORN, False))
+            with self._noting("packets"):
+                self.packets.settle(item.nodeid, failed=outcome == "failed" or item.stash.get(_TORN, False))
             detail = {"outcome": outcome, "run": f"{begun:.6f}"}
             for use in used.of(item):
                 since = max(begun, use.since)
-                self._journal.note("test", use.machine.record, since, text=item.nodeid, detail=detail)
+                with self._noting(f"the timeline of '{use.machine.name}'"):
+                    self._journal.note("test", use.machine.record, since, text=item.nodeid, detail=detail)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self) -> Generator[None, object, object]:
         """End the captures, before the machines go or somebody else has them."""
-        self.packets.stop()
+        with self._noting("packets"):
+            self.packets.stop()
         return (yield)
 
     @pytest.hookimpl(wrapper=True)
@@ -129,22 +144,29 @@ class Looking:
             return report
         uses = used.of(item)
         if call.when == "call" or report.failed:
-            self._properties(item, report, uses)
+            with guarded("what the test ran on", report.sections):
+                self._properties(item, report, uses)
             self._judge(item, report, uses)
         if report.failed:
             item.stash[_OUTCOME] = "failed"
-            if self._settings.keep == "failed":
-                for use in uses:
+            for use in uses if self._settings.keep == "failed" else ():
+                with guarded(f"keeping '{use.machine.name}'", report.sections):
                     kept.keep(use.machine.record, f"{item.nodeid} failed")
             error = call.excinfo.value if call.excinfo is not None else None
             machines = [use.machine for use in uses]
-            shown = [*self._looked_at(item, machines), *self._pictures.failed(item, uses, error)]
+            shown: list[tuple[str, str]] = []
+            with guarded("evidence", report.sections):
+                shown += self._looked_at(item, machines)
+            with guarded("the drawing of the lab", report.sections):
+                shown += self._pictures.failed(item, uses, error)
             self._unborn.clear()
             if error is None or not usage.is_wrong(error):
                 report.sections += shown
-            report.sections += self.packets.sections(item.nodeid)
+            with guarded("packets", report.sections):
+                report.sections += self.packets.sections(item.nodeid)
         elif call.when == "call" and report.passed:
-            self._pictures.passed(item, uses)
+            with guarded("the drawing of the lab", report.sections):
+                self._pictures.passed(item, uses)
         elif report.skipped:
             item.stash[_OUTCOME] = "skipped"
         return report
@@ -168,17 +190,11 @@ class Looking:
         """Show what befell the machines, and fail the test for what its mark names."""
         fatal = []
         for use in uses:
-            machine = use.machine
-            befell = fresh_incidents(machine)
-            if not befell:
-                continue
-            lines = [f"{incident.kind}: {incident.text}" for incident in befell]
-            report.sections.append((f"machine '{machine.name}': incidents", "\n".join(lines)))
-            if self.artifacts.asked:
-                self.artifacts.write(item.nodeid, machine.name, "incidents", "\n".join(lines))
-            for incident in befell:
-                self._journal.note("incident", machine.record, clock.now(), text=f"{incident.kind}: {incident.text}")
-            fatal += [f"'{machine.name}': {i.kind}: {i.text}" for i in befell if i.kind in (use.asked.fail_on or ())]
+            with guarded(f"what befell '{use.machine.name}'", report.sections):
+                befell = fresh_incidents(use.machine)
+                self._show_incidents(item, report, use.machine, befell)
+                named = [each for each in befell if each.kind in (use.asked.fail_on or ())]
+                fatal += [f"'{use.machine.name}': {each.kind}: {each.text}" for each in named]
         if fatal and report.passed:
             report.outcome = "failed"
             report.longrepr = "\n".join(
@@ -188,6 +204,18 @@ class Looking:
                     "hint: look into it: --machine-keep=failed; if it may happen, leave it out of fail_on=",
                 ]
             )
+
+    def _show_incidents(
+        self, item: pytest.Item, report: pytest.TestReport, machine: Machine, befell: Sequence[Incident]
+    ) -> None:
+        if not befell:
+            return
+        lines = [f"{incident.kind}: {incident.text}" for incident in befell]
+        report.sections.append((f"machine '{machine.name}': incidents", "\n".join(lines)))
+        if self.artifacts.asked:
+            self.artifacts.write(item.nodeid, machine.name, "incidents", "\n".join(lines))
+        for line in lines:
+            self._journal.note("incident", machine.record, clock.now(), text=line)
 
     def _looked_at(self, item: pytest.Item, machines: Sequence[Machine]) -> list[tuple[str, str]]:
         """Return the sections of a failed test about its machines; write everything to the files."""
@@ -211,15 +239,22 @@ class Looking:
         return [*found, (_TITLE, "\n".join(lines)), *odd]
 
     def _bring_home(self, node: Node, machine: Machine, logs: Sequence[str]) -> None:
-        """Fetch files and directories; what cannot be fetched is said in a file in its place."""
-        with self.artifacts.attempt():
+        """Fetch files and directories; a file in its place names what cannot be fetched, or was left out."""
+        with self._noting(f"logs= of '{machine.name}'"), self.artifacts.attempt():
             directory = self.artifacts.directory(node.nodeid, machine.name)
             for source in logs:
                 target = directory / place(source.strip("/"))
                 try:
-                    fetch(machine, source, target)
-                except (MachineError, OSError) as error:
-                    target.with_name(f"{target.name}.missing.txt").write_text(f"{error}\n", "utf-8")
+                    left = fetch(machine, source, target)
+                except Exception as error:  # noqa: BLE001  # the machine may be the reason of any, and others follow
+                    _say_beside(target, "missing", visible(str(error) or type(error).__name__))
+                else:
+                    if left:
+                        _say_beside(target, "left-out", "\n".join(left))
+
+
+def _say_beside(target: Path, what: str, text: str) -> None:
+    target.with_name(f"{target.name}.{what}.txt").write_text(f"{text}\n", "utf-8")
 
 
 _OUTCOME = pytest.StashKey[str]()
@@ -227,11 +262,17 @@ _TORN = pytest.StashKey[bool]()  # whether its teardown failed
 _SEEN = "incidents.txt"
 
 
-def fetch(machine: Machine, source: str, target: Path) -> None:
-    """Bring one file or directory home."""
+LOG_SIZE = 1 << 30
+"""Bytes of one file or directory of ``logs=``."""
+LOG_SECONDS = 120.0
+"""How long one may take: it is part of a test's teardown."""
+
+
+def fetch(machine: Machine, source: str, target: Path) -> Sequence[str]:
+    """Bring one file or directory home; return what was left out, a line each."""
     if machine.run("test", "-d", source, check=False, timeout=15).returncode == 0:
         target.mkdir(parents=True, exist_ok=True)
-    machine.get(source, target)
+    return machine.get(source, target, size=LOG_SIZE, timeout=LOG_SECONDS)
 
 
 def tried(evidence: Evidence, what: str) -> list[tuple[str, str]]:
@@ -259,20 +300,17 @@ def sections(parts: Iterable[tuple[str, str]], what: str) -> list[tuple[str, str
 
 
 def fresh_incidents(machine: Machine) -> list[Incident]:
-    """Return what befell a machine since the last time that somebody asked, in whatever process that was."""
-    if not isinstance(machine.driver, SupportsIncidents):
+    """Return the incidents of a machine since the last call, in whatever process that was; texts are safe to print."""
+    if not isinstance(machine.driver, SupportsIncidents) or not machine.record.directory.exists():
         return []
-    try:
-        found = machine.driver.incidents(machine.record)
-        if not found:
-            return []
-        note = machine.record.directory / _SEEN
-        known = note.read_text("utf-8").splitlines() if note.exists() else []
-        new = [each for each in dict.fromkeys(found) if _line(each) not in known]
-        if new:
-            note.write_text("\n".join([*known, *map(_line, new)]), "utf-8")
-    except (MachineError, OSError):
+    found = [replace(each, text=visible(each.text)) for each in machine.driver.incidents(machine.record)]
+    if not found:
         return []
+    note = machine.record.directory / _SEEN
+    known = note.read_text("utf-8").splitlines() if note.exists() else []
+    new = [each for each in dict.fromkeys(found) if _line(each) not in known]
+    if new:
+        note.write_text("\n".join([*known, *map(_line, new)]), "utf-8")
     return new
 
 
@@ -296,9 +334,9 @@ def _check_sight(machine: Machine, wanted: frozenset[str]) -> None:
 def engine_version(machine: Machine) -> str:
     """Return the version of the machine's engine, asked when it was new; empty when it does not say."""
     note = machine.record.directory / "engine-version.txt"
-    if not note.exists():
-        found = engine.version(machine.address, certs=machine.record.directory) if machine.record.address else ""
-        with contextlib.suppress(OSError):
-            note.write_text(found, "utf-8")
-        return found
-    return note.read_text("utf-8")
+    with contextlib.suppress(OSError, ValueError):
+        return note.read_text("utf-8")
+    found = engine.version(machine.address, certs=machine.record.directory) if machine.record.address else ""
+    with contextlib.suppress(OSError):
+        note.write_text(found, "utf-8")
+    return found

@@ -10,14 +10,13 @@ MASK = "***"
 _WORDS = r"(?:pass(?:word|wd|phrase)?|token|secret|credentials?|api[_-]?key|private[_-]?key|access[_-]?key|_key)"
 _NAME = re.compile(_WORDS + r"|(?:^|_)key(?:$|_)|^auth$", re.IGNORECASE)
 _KEY_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.*?(?:-----END \1-----|\Z)", re.DOTALL)
-_URL = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@/]+@", re.IGNORECASE)
+# No pattern begins with a repetition without an end: a machine's text must not take hours.
+_URL = re.compile(r"([a-z][a-z0-9+.-]{0,20}://[^\s:/@]*:)[^\s@/]+@", re.IGNORECASE)
 _HEADER = re.compile(
     r"(\b(?:authorization|x-registry-auth)\b[\"']?\s*[:=]\s*[\"']?(?:bearer |basic )?)[^\s\"',]+", re.IGNORECASE
 )
-# A word that ends like a secret's name, an equals sign or colon, and what follows it. `\S` alone would eat JSON.
-_PAIR = re.compile(
-    r"(\b[\w.-]*" + _WORDS + r"[\"']?\s*[=:]\s*)(\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^\s\"',;&}\]]+)", re.IGNORECASE
-)
+# The end of a secret's name, an equals sign or colon, and what follows it. `\S` alone would eat JSON.
+_PAIR = re.compile(r"(" + _WORDS + r"[\"']?\s*[=:]\s*)(\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^\s\"',;&}\]]+)", re.IGNORECASE)
 # Shorter ones stand in too many innocent places.
 _SHORTEST = 4
 

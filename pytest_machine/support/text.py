@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 # Categories of Unicode that move the cursor, change the terminal or reorder text: control, format, surrogate, private
@@ -15,14 +16,16 @@ def visible(text: str, *, lines: bool = True) -> str:
     The result can be printed in a terminal: it cannot move the cursor, change colours or reorder what is read. With
     `lines`, line feeds and tabs stay as they are; without, they are escaped too, so that the result is one line.
     """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_shown(character, lines=lines) for character in text)
+    return (_ODD if lines else _ODD_IN_A_LINE).sub(_shown, text)
 
 
-def _shown(character: str, *, lines: bool) -> str:
-    if lines and character in "\n\t":
-        return character
+# Of most texts nothing has to be looked at one by one.
+_ODD = re.compile(r"[^\x20-\x7e\n\t]")
+_ODD_IN_A_LINE = re.compile(r"[^\x20-\x7e]")
+
+
+def _shown(found: re.Match[str]) -> str:
+    character = found[0]
     if unicodedata.category(character) not in _INVISIBLE:
         return character
     code = ord(character)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 import resource  # real machines are Linux
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from pytest_machine.lab import Lab
 from pytest_machine.machine import Machine
 from pytest_machine.model import Spec, State
 from tests.conftest import SLOWNESS
+from tests.real.asked import spec
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("usable")]
 
@@ -195,3 +198,35 @@ def test_a_directory_that_changes(machine: Machine, tmp_path: Path) -> None:
         machine.get("/srv/live", tmp_path / str(number))
         assert (tmp_path / str(number) / "300").stat().st_size >= 200_000
     machine.run("rm", "-rf", "/srv/live", check=False)
+
+
+# Takes PID 1's own descriptor, as root in a machine can, and writes 200 MiB by it, wherever in the file.
+FLOOD = """
+use POSIX; my $pid = syscall(434, 1, 0); my $fd = syscall(438, $pid, 1, 0);
+if ($fd < 0) { open(my $f, '>', '/proc/1/fd/1') or die "no way: $!"; $fd = fileno($f); }
+my $part = 'x' x 1048576;
+for (1..100) { POSIX::write($fd, $part, 1048576); }
+POSIX::lseek($fd, 1 << 40, 0); POSIX::write($fd, "far", 3);
+print "done";
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers of system calls are those of x86_64")
+@pytest.mark.parametrize("userns", [True, False])
+def test_a_console_without_an_end(lab: Lab, *, userns: bool) -> None:
+    """A19: what root in a machine writes to PID 1's console takes no disk of this host; what it said before is kept."""
+    (machine,) = lab.create(spec("loud", userns=userns))
+    place = Place(machine.record.id)
+    used = shutil.disk_usage(place.state).used
+    assert "done" in machine.run("perl", "-e", FLOOD).stdout
+    files = [path for top in (place.state, place.run) for path in top.rglob("console*") if path.is_file()]
+    assert files
+    assert sum(path.stat().st_blocks * 512 for path in files) <= 1 << 20
+    assert shutil.disk_usage(place.state).used - used < 64 << 20
+    assert len(machine.driver.console(machine.record)) <= 1 << 16  # type: ignore[attr-defined]
+    machine.restart()
+    assert machine.docker.ping()
+    assert (place.state / "console.log").stat().st_size <= 1 << 16
+    assert "machine-init: started" in machine.driver.console(machine.record)  # type: ignore[attr-defined]
+    machine.destroy()
+    assert not place.run.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -52,3 +53,27 @@ def test_json_stays_json() -> None:
     assert masked["Token"] == "***"
     assert masked["Cmd"] == ["--secret=***", "run"]
     assert masked["Env"][1] == "B=1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a.",
+        "a",
+        "a-b:",
+        "-----BEGIN ",
+        "-----BEGIN PRIVATE KEY-----",
+        "authorization ",
+        'token="\\"',
+        "token= ",
+        "x://y:",
+        "password ",
+        "_key_key",
+    ],
+)
+def test_no_text_takes_long(text: str) -> None:
+    """What a machine prints is masked in a time that grows with its length and no faster."""
+    whole = (text * 300_000)[: 256 << 10]
+    begun = time.process_time()
+    Mask(["secret"]).over(whole)
+    assert time.process_time() - begun < 5

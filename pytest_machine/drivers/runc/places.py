@@ -118,6 +118,11 @@ class Place:
         return self.run / "disk"
 
     @property
+    def console(self) -> Path:
+        """Where the console of a machine without a disk lies while it lives: a file system in memory."""
+        return self.run / "console"
+
+    @property
     def pid_file(self) -> Path:
         """PID 1, as the host counts."""
         return self.run / "pid"

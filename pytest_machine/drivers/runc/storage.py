@@ -159,23 +159,44 @@ def detach(place: Place) -> None:
 
 
 def console_path(place: Place) -> Path:
-    """Return the file that PID 1 prints to: on the machine's own disk, so that printing cannot fill the host's."""
-    return attach(place) / "console.log"
+    """Return the file that PID 1 prints to, where root in the machine, who can write to it, cannot fill this host.
+
+    It lies on the machine's own disk, or else in a file system of its own, in memory and of `_CONSOLE_SIZE` bytes.
+    """
+    if place.disk.exists():
+        return attach(place) / "console.log"
+    place.console.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not os.path.ismount(place.console):
+        mount("tmpfs", "pytest-machine", place.console, f"size={_CONSOLE_SIZE},nr_inodes=4,mode=0700")
+    return place.console / "console.log"
+
+
+_CONSOLE_SIZE = 1 << 20
+_CONSOLE_KEPT = 65536
 
 
 def keep_console(place: Place) -> None:
-    """Bring the end of the console home from the machine's disk before that is taken away."""
-    if os.path.ismount(place.mounted_disk):
-        (place.state / "console.log").write_bytes(_tail(place.mounted_disk / "console.log"))
+    """Keep the end of the console before the file system that it lies on is taken away."""
+    if os.path.ismount(place.mounted_disk) or os.path.ismount(place.console):
+        (place.state / "console.log").write_bytes(_console(place))
 
 
 def console(place: Place) -> str:
     """Return the end of what PID 1 printed."""
-    home = place.mounted_disk if os.path.ismount(place.mounted_disk) else place.state
-    return _tail(home / "console.log").decode(errors="replace")
+    return _console(place).decode(errors="replace")
 
 
-def _tail(path: Path, size: int = 65536) -> bytes:
+def _console(place: Place) -> bytes:
+    if os.path.ismount(place.mounted_disk):
+        return _tail(place.mounted_disk / "console.log")
+    # Of this boot, after what earlier ones printed.
+    found = _tail(place.state / "console.log")
+    if os.path.ismount(place.console):
+        found += _tail(place.console / "console.log")
+    return found[-_CONSOLE_KEPT:]
+
+
+def _tail(path: Path, size: int = _CONSOLE_KEPT) -> bytes:
     try:
         with path.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - size))
