@@ -130,7 +130,7 @@ def no_driver(kind: str) -> str:
 
 def is_foreign(directory: Path) -> bool:
     """Return whether there is a machine of Docker Machine's, or what is left of one, in that directory."""
-    if (directory / RECORD).exists() or not directory.is_dir():
+    if os.path.lexists(directory / RECORD) or not directory.is_dir():
         return False
     # Temporary files are what a crash of ours leaves.
     return any(not child.name.endswith(".tmp") for child in directory.iterdir())

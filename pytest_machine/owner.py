@@ -258,6 +258,14 @@ def _census(directory: Path) -> Iterator[None]:
             facts={"lock": path, "waited": f"{_PATIENCE:.0f} s"},
             hint=f"a process holds the lock and hangs; see which: fuser {path}",
         ) from None
+    except (FileNotFoundError, PermissionError):
+        raise
+    except OSError as error:
+        raise StoreError(
+            "The runs of this computer cannot be counted.",
+            facts={"lock": path, "reason": error.strerror or error},
+            hint=f"see what is there: ls -ld '{path}'",
+        ) from error
     with held:
         yield
 

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -32,11 +32,11 @@ from .birth import KEY
 from .client_environment import uncovered
 from .driver import Driver, SupportsAdoption, SupportsDamagedTags, SupportsNetworks
 from .errand import Errand
-from .errors import DriverUnavailable, MachineError, StoreError, UsageError
+from .errors import CleanupFailed, DriverError, DriverUnavailable, MachineError, StoreError, UsageError
 from .kept import Kept
 from .machine import Machine
 from .model import Id, Network, Record, Value
-from .options import configure
+from .options import configure, from_environment
 from .owner import Run, alive, close, orphans, state_dir, stores
 from .plugins import Registry
 from .shelf import Shelf
@@ -347,15 +347,21 @@ def _left(
     found += [_silent("driver", each.driver.name, each.error) for each in mute]
     there = {(record.store, record.name) for each in asked for record in each.machines}
     alone = [(store, left) for store, left in _salvaged(stores(directory)) if (store.path, left.name) not in there]
-    return found + _broken(alone, asked, destroy=destroy)
+    gone = {each.id for each in found if destroy and each.doomed and not each.error}
+    return found + _broken(alone, asked, destroy=destroy, gone=gone)
 
 
 def _broken(
-    damaged: Iterable[tuple[Store, Damaged]], asked: Sequence[_Asked], *, destroy: bool, everything: bool = True
+    damaged: Iterable[tuple[Store, Damaged]],
+    asked: Sequence[_Asked],
+    *,
+    destroy: bool,
+    everything: bool = True,
+    gone: Collection[str] = (),
 ) -> list[Found]:
     """Remove records that cannot be read, once nothing outside carries their machine's tags."""
     silent = any(each.error for each in asked)
-    without = {left.id for each in asked for left in each.damaged}
+    without = {left.id for each in asked for left in each.damaged} - set(gone)
     tasks = []
     for store, left in damaged:
         # A tag that is damaged too may be this machine's: without an id on both sides nothing tells.
@@ -441,13 +447,14 @@ def prune(
                 done.add(left.id)
                 tasks.append(_damaged(left, each.driver, judge.damaged(left)))
     found += _carried_out(tasks, destroy=destroy)
+    gone = {each.id for each in found if destroy and each.doomed and not each.error}
     hand = Store(owner.storage_path())
     there = {(record.store, record.name) for each in asked for record in each.machines}
     alone = [(store, left) for store, left in _salvaged([hand]) if (store.path, left.name) not in there]
-    found += _broken(alone, asked, destroy=destroy, everything=everything)
+    found += _broken(alone, asked, destroy=destroy, everything=everything, gone=gone)
     shelved = _salvaged(Shelf().free())
     alone = [(store, left) for store, left in shelved if (store.path, left.name) not in there]
-    found += _broken(alone, asked, destroy=destroy)
+    found += _broken(alone, asked, destroy=destroy, gone=gone)
     found += [_odd(path) for path in hand.strangers()]
     # Networks when the machines on them are gone.
     going = [(each.driver, network) for each in asked for network in each.networks if network.id not in done]
@@ -576,6 +583,15 @@ def _drivers(registry: Registry) -> Iterator[Driver]:
             yield registry.driver(name)()
 
 
+def _as_here(registry: Registry) -> Iterator[Driver]:
+    """Return the drivers as this process's environment sets them up."""
+    for name in registry.names():
+        with contextlib.suppress(Exception):
+            kind = registry.driver(name)
+            if given := from_environment(kind):
+                yield configure(kind, given)
+
+
 def _ask(drivers: Iterable[Driver], *, but: Sequence[_Asked] = ()) -> list[_Asked]:
     """Ask drivers what they have, all at once; one that cannot run here has nothing here, and is left out."""
     before = [each.driver for each in but]
@@ -607,6 +623,57 @@ def _answer(driver: Driver) -> _Asked:
     networks = tuple(driver.find_networks()) if isinstance(driver, SupportsNetworks) else ()
     damaged = tuple(driver.find_damaged()) if isinstance(driver, SupportsDamagedTags) else ()
     return _Asked(driver, tuple(driver.find()), networks, damaged)
+
+
+def rescue(wanted: str, store: Store, registry: Registry) -> bool:
+    """Destroy a machine whose record or tag is damaged: by its name in a store, or by its id.
+
+    Its driver finds it by its tag; of a machine that no driver has, the record is removed. Return whether there was
+    anything; raises `CleanupFailed` or `StoreError` for what stays.
+    """
+    here = wanted in store.names()
+    left = store.salvaged(wanted) if here else None
+    ids = {left.id} if left and left.id else set() if here else {wanted}
+    asked = _ask([*_drivers(registry), *_as_here(registry)])
+    tasks = []
+    for each in asked:
+        tasks += [
+            _machine(record, registry, Verdict("", doomed=True), driver=each.driver)
+            for record in each.machines
+            if (here and (record.store, record.name) == (store.path, wanted))
+            or (record.id in ids and verdict.is_lost(record))
+        ]
+        tasks += [
+            _damaged(tag, each.driver, Verdict("", doomed=True))
+            for tag in each.damaged
+            if tag.id and tag.id in ids and tag.kind == "machine"
+        ]
+    failed = [each for each in _carried_out(tasks) if each.error]
+    if failed:
+        raise CleanupFailed(
+            f"The machine '{wanted}' could not be destroyed.", [DriverError(each.error) for each in failed]
+        )
+    if wanted in store.names():
+        if not tasks:
+            _check_gone(wanted, left, asked, registry)
+        store.remove(wanted)
+    return here or bool(tasks)
+
+
+def _check_gone(name: str, left: Damaged | None, asked: Sequence[_Asked], registry: Registry) -> None:
+    """Raise `StoreError` unless every driver that could have a machine has said that it has not."""
+    facts = {f"driver '{each.driver.name}'": each.error for each in asked if each.error}
+    driver = left.driver if left else ""
+    if driver and driver not in {each.driver.name for each in asked}:
+        adopts = driver in registry.names() and issubclass(registry.driver(driver), SupportsAdoption)
+        if not adopts:
+            facts[f"driver '{driver}'"] = "it cannot run here"
+    if facts:
+        raise StoreError(
+            f"Whether the machine '{name}' is still there cannot be told.",
+            facts=facts,
+            hint=f"when it is gone: rm -r -- {shell_word(left.place.rpartition('/')[0]) if left else name}",
+        )
 
 
 def release(kept: Kept) -> None:

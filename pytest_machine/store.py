@@ -145,7 +145,7 @@ class Store:
         except UnknownMachine:
             return None
         except StoreError as error:
-            return stored.damaged(None, error.message, id="", place=str(path))
+            return stored.damaged({"name": name}, error.message, id="", place=str(path))
         content, given = b"", None
         try:
             content = files.read(path, "the record")
@@ -165,7 +165,7 @@ class Store:
         """Remove the machine's directory and all in it; again, or never added: nothing happens.
 
         Secrets and keys go first and the record last, so that a crash in between leaves a machine that can be removed
-        again. A directory without a record of ours is left alone.
+        again. A directory without a record of ours is left alone, and no link is followed.
         """
         from .support import trees
 
@@ -173,9 +173,11 @@ class Store:
         if not os.path.lexists(directory / RECORD):
             return
         with self.lock(name):
-            self._refuse_links(name)
             try:
-                if not os.path.lexists(directory / RECORD):  # somebody else was faster
+                if not os.path.lexists(directory / RECORD):  # another process was faster
+                    return
+                if directory.is_symlink():  # what it leads to is not ours
+                    directory.unlink()
                     return
                 for child in sorted(directory.iterdir(), key=_secret_first):
                     if child.name != RECORD:
@@ -318,8 +320,8 @@ class Store:
             if path.is_symlink():
                 raise StoreError(
                     f"The machine '{name}' is a symbolic link, which the store does not follow.",
-                    facts={"path": path},
-                    hint=f"rm '{path}'",
+                    facts={"path": path, "reason": "it cannot be read"},
+                    hint=f"docker-machine rm -f {name}",
                 )
 
     def _unknown(self, name: str) -> UnknownMachine:

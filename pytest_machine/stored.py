@@ -47,6 +47,8 @@ class Damaged:
     """The `Id` in its tag's place, such as the name of its folder; empty: not known."""
     name: str = ""
     """Empty: not known."""
+    driver: str = ""
+    """Empty: not known."""
     host: str = ""
     """The computer that made it; empty: not known."""
     run: str = ""
@@ -78,6 +80,7 @@ def damaged(data: object, reason: Exception | str, *, id: str, place: str, kind:
         kind=kind,
         id=id,
         name=word("name"),
+        driver=word("driver"),
         host=word("host"),
         run=word("run"),
         place=place,

@@ -5,6 +5,7 @@ Nothing here destroys anything, and every answer is a sentence that `prune` prin
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 
@@ -148,6 +149,18 @@ class Judge:
         if abs(age := self.now - record.created) < _NEWBORN:
             return Verdict(f"its creation began only {max(age, 0):.0f} s ago", doomed=False)
         return Verdict("its creation was broken off", doomed=self.by_hand)
+
+
+def is_lost(tagged: Record) -> bool:
+    """Return whether a machine's own store has no record of it that can be read, and no living run has it."""
+    with contextlib.suppress(PermissionError):
+        if _living_run(tagged):
+            return False
+        try:
+            return _current(tagged) is None
+        except StoreError:
+            return True
+    return False
 
 
 def _old_enough(thing: Record | Network, judged: Verdict, *, older_than: float, now: float) -> Verdict:

@@ -34,6 +34,7 @@ def rm(ctx: click.Context, names: tuple[str, ...], *, force: bool, yes: bool, dr
     Machines that a test run kept (--machine-keep) go by name or id, and nothing is asked where only such are named.
     A machine that cannot be removed stays noted, whatever the flags: nothing is left behind unseen. Only of one that
     Docker Machine made with a driver that is not here, -f forgets what is noted.
+    A machine whose record is damaged goes with -f, by its name or id: its driver finds it by its tag.
     """
     from . import noted
 
@@ -157,15 +158,23 @@ def _removed(
 
 
 def _remove(session: Session, name: str, *, force: bool) -> None:
+    from pytest_machine.errors import MachineError
     from pytest_machine.foreign import is_foreign
     from pytest_machine.model import State
+    from pytest_machine.reaper import rescue
 
     from . import context, noted
 
     if force and is_foreign(session.store.path / "machines" / name):
         _forget(session, name)
         return
-    machine = noted.load(session, name)
+    try:
+        machine = noted.load(session, name)
+    except MachineError:
+        if not (force and rescue(name, session.store, session.registry)):
+            raise
+        click.echo(f"Successfully removed {name}")
+        return
     if machine.imported:
         machine.machine().destroy()
         click.echo(f'The machine "{name}" is somebody else\'s: only its local reference was removed')

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 def lock_file(path: Path, *, singleton: bool = False, thread_local: bool = True) -> FileLock:
     """Return the lock of a file; `singleton`: the same object for the same path, which makes it reentrant.
 
-    No process can hold a lock on a directory: one at the file's place is renamed, so that the lock works.
+    No process can hold a lock on a directory or a link: one at the file's place is renamed, so that the lock works.
     """
     from filelock import FileLock
 
-    if path.is_dir():
+    if path.is_symlink() or path.is_dir():
         with contextlib.suppress(OSError):
             path.rename(path.with_name(f".{path.name.lstrip('.')}.{secrets.token_hex(4)}.not-a-lock"))
     return FileLock(path, is_singleton=singleton, thread_local=thread_local)
@@ -31,7 +31,7 @@ def is_held(path: Path) -> bool:
     """
     from filelock import Timeout
 
-    if not path.is_file():  # to try a lock is to create its file
+    if path.is_symlink() or not path.is_file():  # to try a lock is to create its file
         return False
     lock = lock_file(path, thread_local=False)
     try:

@@ -203,13 +203,18 @@ def test_links_are_not_followed(store: Store, make_record: Make, tmp_path: Path)
     record.rename(tmp_path / "record")
     record.symlink_to(tmp_path / "record")
     for name in ("web", "db"):
-        for call in (store.load, store.remove, store.secrets):
+        for call in (store.load, store.secrets):
             with pytest.raises(StoreError, match="symbolic link"):
                 call(name)
         with pytest.raises(MachineExists):
             store.add(make_record(name))
     assert list(store.broken()) == ["db", "web"]
+    for name in ("web", "db"):
+        store.remove(name)
+    assert store.names() == []
     assert (outside / "precious").read_text() == "keep me"
+    assert (outside / RECORD).exists()
+    assert (tmp_path / "record").exists()
 
 
 @posix
