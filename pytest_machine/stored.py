@@ -187,9 +187,10 @@ def url(value: object, what: str) -> str:
         port = parts.port
     except ValueError as error:
         raise Malformed(f"{what} is '{found}', which is not an address: {error}") from None
-    if parts.scheme not in _SCHEMES or re.search(r"[\s\"'\\]", found):
+    if re.search(r"[\s\"'\\]", found) or ("://" in found and parts.scheme not in _SCHEMES):
         raise Malformed(f"{what} is '{found}', which is not the address of an engine, such as tcp://192.0.2.1:2376")
-    if parts.scheme in ("tcp", "http", "https", "ssh"):
+    # The driver 'none' takes other texts as they are, and finds no engine there.
+    if "://" in found and parts.scheme in ("tcp", "http", "https", "ssh"):
         parsing.host(parts.hostname or "", f"the host of {what}")
         if port == 0:
             raise Malformed(f"{what} is '{found}', whose port is 0")

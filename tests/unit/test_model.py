@@ -134,7 +134,10 @@ def test_each_field_of_a_record_is_parsed(key: str, values: list[object]) -> Non
         ("user", ["", "-oProxyCommand=x", "a b", "a\nb", 'a"', 1, None]),
         ("ssh_port", ["22", "22\nProxyCommand x", -1, 65536, True, 22.0, None, HUGE]),
         ("engine_port", ["2376", -1, 65536, True, None]),
-        ("engine", ["x", "tcp://", "tcp://a b:1", "tcp://h:99999", "tcp://h:1\nx", "file:///etc/passwd", 1, None]),
+        (
+            "engine",
+            ["a b", "x\n", "tcp://", "tcp://a b:1", "tcp://h:99999", "tcp://h:1\nx", "file:///etc/passwd", 1, None],
+        ),
         ("inner", ["a b", "10.0.0.256", "\n", 1, None]),
     ],
 )

@@ -412,7 +412,7 @@ class StoreLikeADict(RuleBasedStateMachine):
             options={"n": 1},
         )
 
-    @rule(name=NAMES, created=st.floats(0, 1e12))
+    @rule(name=NAMES, created=st.floats(0, 2e11))
     def add(self, name: str, created: float) -> None:
         record = self.record(name, created)
         if name in self.model:
@@ -422,7 +422,7 @@ class StoreLikeADict(RuleBasedStateMachine):
             self.store.add(record)
             self.model[name] = record
 
-    @rule(name=NAMES, created=st.floats(0, 1e12))
+    @rule(name=NAMES, created=st.floats(0, 2e11))
     def save(self, name: str, created: float) -> None:
         record = self.record(name, created)
         if name in self.model:
