@@ -18,6 +18,44 @@ from typing import ClassVar, Protocol, runtime_checkable
 from .model import Access, Address, DiskTrouble, Id, Incident, Isolation, Network, Record, Seed, Seen, Trouble
 from .stored import Damaged
 
+__all__ = [
+    "CAPABILITIES",
+    "NEEDS",
+    "Access",
+    "Address",
+    "Damaged",
+    "DiskTrouble",
+    "Driver",
+    "Id",
+    "Incident",
+    "Isolation",
+    "Network",
+    "Record",
+    "Seed",
+    "Seen",
+    "SupportsAdoption",
+    "SupportsConsole",
+    "SupportsDamagedTags",
+    "SupportsDisk",
+    "SupportsEngineVersion",
+    "SupportsFingerprint",
+    "SupportsFootprint",
+    "SupportsImages",
+    "SupportsIncidents",
+    "SupportsKill",
+    "SupportsNetworks",
+    "SupportsPause",
+    "SupportsPower",
+    "SupportsPreload",
+    "SupportsReboot",
+    "SupportsReserve",
+    "SupportsReset",
+    "SupportsSnapshotNames",
+    "SupportsSnapshots",
+    "Trouble",
+    "missing",
+]
+
 
 class Driver(Protocol):
     """Makes machines and destroys them.

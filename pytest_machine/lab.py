@@ -28,7 +28,7 @@ from .driver import Driver, SupportsDisk, SupportsNetworks
 from .errand import Errand
 from .errors import BadSpec, CleanupFailed, CommandFailed, MachineError, UnknownMachine, WaitTimeout
 from .fault import Fault
-from .machine import Link, Machine
+from .machine import Attachment, Machine
 from .model import Id, Network, Record, Seen, Spec, State, names, new_id
 from .owner import host_id
 from .plan import Net, Topology
@@ -423,7 +423,7 @@ class Lab:
                 if machine.name in told or set(machine.networks) != before[machine]:
                     machine.note()
 
-    def attach(self, machine: str | Machine, network: str | Network) -> Link:
+    def attach(self, machine: str | Machine, network: str | Network) -> Attachment:
         """Put a running machine on a network of the lab, by name or as in `networks`; return its place there.
 
         It stays there through boots; names, routes and faults follow at once. A name that the lab does not know is a

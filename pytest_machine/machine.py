@@ -75,7 +75,7 @@ def _quiet(_: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class Attachment:
     """A machine's place on one network."""
 
     name: str
@@ -215,15 +215,15 @@ class Machine:
         return self.address.url
 
     @property
-    def networks(self) -> Mapping[str, Link]:
+    def networks(self) -> Mapping[str, Attachment]:
         """Its place on each of the lab's networks: ``machine.networks["front"].ip``."""
         return self.links_of(self.driver.look([self.record])[self.id])
 
-    def links_of(self, seen: Seen) -> Mapping[str, Link]:
+    def links_of(self, seen: Seen) -> Mapping[str, Attachment]:
         """Return its place on each network, by what its driver has seen."""
         # As it was asked for, then what came later.
         order = sorted(seen.networks, key=lambda name: [*self.record.networks, name].index(name))
-        return {name: Link(name, seen.networks[name], seen.networks6.get(name, "")) for name in order}
+        return {name: Attachment(name, seen.networks[name], seen.networks6.get(name, "")) for name in order}
 
     @property
     def env(self) -> dict[str, str]:
@@ -338,6 +338,27 @@ class Machine:
         with self._telling_state():
             return self.connection.run(*argv, check=check, timeout=timeout, input=input)
 
+    def sh(
+        self,
+        script: str,
+        *,
+        check: bool = True,
+        timeout: float | None = None,
+        input: str | AnyBytes | None = None,
+    ) -> Result:
+        """Run a script with the machine's POSIX shell, ``sh -c``: ``machine.sh("ps ax | grep dockerd")``.
+
+        The return code is the last command's; ``sh`` has no ``pipefail``, so the other commands of a pipe may fail
+        unseen. Everything else is as with `run`.
+        """
+        if not isinstance(script, str):
+            raise UsageError(
+                "A script is one text.",
+                facts={"script": f"{script!r:.100}", "type": type(script).__name__},
+                hint='machine.sh("ls -l | wc -l"), or machine.run("ls", "-l")',
+            )
+        return self.run("sh", "-c", script, check=check, timeout=timeout, input=input)
+
     def put(
         self,
         source: AnyPath | AnyBytes,
@@ -423,7 +444,7 @@ class Machine:
         self._everywhere = (found, directory, limit)
         return found
 
-    def _capture_too(self, link: Link) -> None:
+    def _capture_too(self, link: Attachment) -> None:
         """Capture on a network, too, that it was put on just now, where all of its networks are."""
         found, directory, limit = self._everywhere or (Captures(), Path(), 0)
         if self._everywhere is None or found.closed:
@@ -790,13 +811,13 @@ class Machine:
         except MachineError:
             return False  # what cannot be compared is laid again
 
-    def connect(self, network: Network) -> Link:
+    def connect(self, network: Network) -> Attachment:
         """Put it on a network of its lab; return its place there."""
         driver = self._can(SupportsNetworks)
         self._must_exist()
         ip = driver.connect(self.record, network)
         ip6 = self.driver.look([self.record])[self.id].networks6.get(network.name, "") if network.subnet6 else ""
-        link = Link(network.name, ip, ip6)
+        link = Attachment(network.name, ip, ip6)
         self._capture_too(link)
         return link
 

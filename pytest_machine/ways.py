@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from . import plan
 from .birth import Names
-from .machine import Link
+from .machine import Attachment
 from .model import Network
 
 # Marks a route as ours, so that those of before are found again: a number that no routing daemon has registered.
@@ -58,7 +58,7 @@ pass() {{
 class Placed:
     """Where a machine is."""
 
-    links: Mapping[str, Link] = field(default_factory=dict)
+    links: Mapping[str, Attachment] = field(default_factory=dict)
     """Its place on each of the lab's networks."""
     among: str = ""
     """Its address on its driver's own network, for others that are there too; empty: it reaches others by its lab's."""
@@ -105,7 +105,7 @@ class Ways:
                 found += [(f"{other}.{link.name}", address) for address in addresses]
         return tuple(found)
 
-    def _reached(self, machine: str, other: str) -> list[Link]:
+    def _reached(self, machine: str, other: str) -> list[Attachment]:
         """Return the places of a machine that another one reaches: those that are its own networks first."""
         mine, theirs = self._placed[machine].links, self._placed[other].links
         if other == machine:
@@ -113,7 +113,7 @@ class Ways:
         shared = [theirs[name] for name in mine if name in theirs]
         return shared or [link for name, link in theirs.items() if name in self._hops[machine]]
 
-    def _by_ipv6(self, machine: str, link: Link) -> bool:
+    def _by_ipv6(self, machine: str, link: Attachment) -> bool:
         return bool(link.ip6) and (link.name in self._members[machine] or link.name in self._hops6[machine])
 
     def routes(self, machine: str) -> list[Route]:

@@ -59,7 +59,7 @@ class Bench:
     """What the tests of `DriverSuite` stand on; its docstring says what a subclass gives and may change."""
 
     driver_class: ClassVar[type]
-    options: Mapping[str, Value] = {}
+    options: ClassVar[Mapping[str, Value]] = {}
     """The driver's options."""
     many: ClassVar[int] = 10
     """How many machines "many at once" are."""

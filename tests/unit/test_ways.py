@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_machine.machine import Link
+from pytest_machine.machine import Attachment
 from pytest_machine.model import Id, Network
 from pytest_machine.plan import pairs
 from pytest_machine.ways import Placed, Route, Ways, telling
@@ -33,7 +33,7 @@ def places(draw: st.DrawFn) -> dict[str, Placed]:
         for name in draw(st.lists(st.sampled_from(sorted(NETWORKS)), max_size=3, unique=True)):
             network = NETWORKS[name]
             six = str(ipaddress.IPv6Network(network.subnet6)[number + 2]) if network.subnet6 else ""
-            links[name] = Link(name, str(ipaddress.IPv4Network(network.subnet)[number + 2]), six)
+            links[name] = Attachment(name, str(ipaddress.IPv4Network(network.subnet)[number + 2]), six)
         among = "" if links else f"10.213.0.{number + 2}"
         found[f"m{number}"] = Placed(links=links, among=among, router=draw(st.booleans()))
     return found
@@ -90,9 +90,9 @@ def test_the_next_router_is_a_neighbour(placed: dict[str, Placed]) -> None:
 
 
 def by_hand() -> Ways:
-    def link(name: str, number: int) -> Link:
+    def link(name: str, number: int) -> Attachment:
         six = f"fd00:{name[1]}::{number}" if NETWORKS[name].subnet6 else ""
-        return Link(name, f"10.1.{name[1]}.{number}", six)
+        return Attachment(name, f"10.1.{name[1]}.{number}", six)
 
     return Ways(
         {
