@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from pytest_machine import Kill, Link, Loss, Net, Partition, Role, Topology
+from pytest_machine import Duplicate, Kill, Link, Loss, Net, Partition, Role, Topology
 from pytest_machine.errors import Unsupported
 from pytest_machine.lab import Lab
 from pytest_machine.machine import Machine
@@ -303,3 +304,53 @@ def test_twenty_machines_on_five_networks(lab: Lab) -> None:
     wanted = pairs(declared.members, declared.routers, declared.open)
     assert len(wanted) == 252
     assert meeting(lab, wanted) == wanted
+
+
+PROPERTIES = {"delay": 0.03, "jitter": 0.01, "loss": 0.2, "rate": "10mbit"}
+# Microseconds that it takes to hand 1000 packets of 1200 bytes to the network: some 900,000 at 10 Mbit/s.
+SEND = """
+begun=${EPOCHREALTIME/./}
+perl -MSocket -e 'socket(S, AF_INET, SOCK_DGRAM, 0); my $to = sockaddr_in(9, inet_aton(shift));
+send(S, "x" x 1200, 0, $to) for 1 .. 1000' "$1"
+echo $((${EPOCHREALTIME/./} - begun))
+"""
+
+
+def test_a_link_has_every_combination_of_properties(lab: Lab) -> None:
+    """All fifteen, by packets, and more faults on top; a kernel without netem shares the work among three programs."""
+    wanted = [dict(some) for count in range(1, 5) for some in itertools.combinations(PROPERTIES.items(), count)]
+    ends = dict(zip(itertools.combinations(["a", "b", "c", "d", "e", "f"], 2), wanted, strict=True))
+    declared = Topology(
+        networks=["front"],
+        roles={name: Role(networks=["front"]) for name in "abcdef"},
+        links=[Link(*pair, **properties) for pair, properties in ends.items()],  # type: ignore[arg-type]
+    )
+    lab.create(*specs(declared))
+    for (here, there), properties in ends.items():
+        assert not _amiss(lab[here], lab[there].networks["front"].ip, properties), (here, there, properties)
+    (both,) = [pair for pair, properties in ends.items() if len(properties) == len(PROPERTIES)]
+    address = lab[both[1]].networks["front"].ip
+    with lab.inject(Duplicate(0.5, *both)), lab.inject(Loss(0.2, *both)):
+        said = lab[both[0]].run("ping", "-n", "-q", "-c", "150", "-i", "0.005", "-W", "1", address, check=False).stdout
+        assert re.search(r"received, \+\d+ duplicates", said), said
+        others = {name: value for name, value in PROPERTIES.items() if name != "loss"}
+        assert not _amiss(lab[both[0]], address, others, strict=False)
+    assert not _amiss(lab[both[0]], address, PROPERTIES), "as it was declared, once the faults are healed"
+
+
+def _amiss(here: Machine, there: str, properties: Mapping[str, object], *, strict: bool = True) -> list[str]:
+    """Return what packets do other than declared; `strict`: and what they do besides."""
+    said = here.run("ping", "-n", "-c", "150", "-i", "0.005", "-W", "1", there, check=False).stdout
+    times = sorted(float(each) for each in re.findall(r"time=([\d.]+)", said))
+    sent = min(int(here.run("bash", "-c", SEND, "bash", there).stdout) for _ in range(3)) / 1e6
+    lost = 1 - len(times) / 150
+    found = {
+        "delay": times[0] >= (60 if "jitter" not in properties else 40) * 0.95,
+        "jitter": times[-1] - times[0] >= 8 if "jitter" in properties else False,
+        "loss": 0.15 < lost < 0.6,
+        "rate": sent > 0.3,
+    }
+    wrong = [name for name in properties if not found[name]]
+    if strict:  # a busy computer lets packets wait too, but it loses none
+        wrong += [name for name in ("delay", "rate", "loss") if found[name] and name not in properties]
+    return [f"{name}: {times[0]}..{times[-1]} ms, {lost:.0%} lost, {sent} s" for name in wrong]
