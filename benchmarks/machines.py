@@ -34,12 +34,23 @@ from benchmarks import archives
 TREE = images.ensure().path
 SPEC = Spec(driver="runc")
 
-# The machine's own engine, in namespaces that hold it as a machine's do, and nothing around it.
+# The machine's own engine, so of the same version, on its own file system: programs of another release than this
+# computer's may not run on this computer's libraries. In namespaces that hold it as a machine's do, and nothing around
+# it. All but the engine is there before the clock starts.
 _BARE = """
-mount -t tmpfs tmpfs /run
+set -e
+mount -t tmpfs layers {home}/layers
+mkdir {home}/layers/upper {home}/layers/work {home}/layers/root
+root={home}/layers/root
+mount -t overlay -o lowerdir={tree},upperdir={home}/layers/upper,workdir={home}/layers/work overlay $root
+for each in dev sys; do mount --rbind /$each $root/$each; done
+mount -t proc proc $root/proc
+mount -t tmpfs run $root/run
+mkdir -p $root{home}
+mount --bind {home} $root{home}
 ip link set lo up
 read -r _
-exec dockerd --data-root {home}/docker --exec-root /run/docker -p /run/docker.pid -H unix://{home}/docker.sock
+exec chroot $root dockerd --data-root {home}/docker --exec-root /run/docker -p /run/docker.pid -H unix://{home}/docker.sock
 """
 
 
@@ -60,14 +71,24 @@ class Unix(http.client.HTTPConnection):
 @contextlib.contextmanager
 def bare(home: Path) -> Iterator[Callable[[], float]]:
     """Prepare everything for a bare engine; what is yielded starts it and returns the seconds until its API answers."""
-    path = f"{TREE}/usr/sbin:{TREE}/usr/bin:{os.environ['PATH']}"
+    (home / "layers").mkdir()
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(
-            ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", _BARE.format(home=home)],
+            [
+                "unshare",
+                "--net",
+                "--mount",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "sh",
+                "-c",
+                _BARE.format(home=home, tree=TREE),
+            ],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
-            env={**os.environ, "PATH": path},
+            env={**os.environ, "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
         )
     time.sleep(0.2)  # it waits for a line now
 
