@@ -415,16 +415,16 @@ class _lock:  # noqa: N801  # reads as the function that it is
         self._lock.release()
 
 
-def _users(tree: Path) -> set[str]:
+def _users(tree: Path, proc: Path = Path("/proc")) -> set[str]:
     """Return where a tree is mounted or a layer of an overlay, in any mount namespace (machines have their own)."""
     found: set[str] = set()
     seen: set[int] = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it may end while we look
+    for process in proc.glob("[0-9]*"):
+        with suppress(OSError):  # it may end while we look; then another of its namespace answers
             space = (process / "ns/mnt").stat().st_ino
             if space not in seen:
+                found |= _mounted(tree, (process / "mountinfo").read_text("utf-8", errors="replace"))
                 seen.add(space)
-                found |= _mounted(tree, (process / "mountinfo").read_text())
     return found
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from pytest_machine import images
 from pytest_machine.errors import DriverError, DriverUnavailable, StoreError, UsageError
-from pytest_machine.images import Progress, _mounted, build
+from pytest_machine.images import Progress, _mounted, _users, build
 from pytest_machine.images.build import Recipe
 from tests.conftest import SLOWNESS
 
@@ -155,6 +155,22 @@ def test_who_uses_a_tree(line: str) -> None:
     tree = Path("/root/.cache/pm/images/bookworm-1/tree")
     assert _mounted(tree, line) == {"/run/m/lower"}
     assert _mounted(tree.parents[1] / "bookworm-2/tree", line) == set()
+
+
+def test_a_neighbour_that_ends_hides_no_user(tmp_path: Path) -> None:
+    """Of the processes of one mount namespace some end while they are looked at; names of mounts are any bytes."""
+    tree = Path("/root/.cache/pm/images/trixie-1/tree")
+    for pid in range(1, 6):
+        (tmp_path / f"{pid}/ns").mkdir(parents=True)
+        if pid > 1:
+            (tmp_path / f"{pid}/ns/mnt").hardlink_to(tmp_path / "1/ns/mnt")
+        else:
+            (tmp_path / "1/ns/mnt").touch()
+    for living in range(1, 6):
+        info = tmp_path / f"{living}/mountinfo"
+        info.write_bytes(b"36 25 254:0 /images/trixie-1/tree /run/m\xff/lower rw - ext4 /dev/vda rw\n")
+        assert _users(tree, tmp_path) == {"/run/m\ufffd/lower"}
+        info.unlink()
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Recipe)])
