@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .errors import LimitExceeded as LimitExceeded
     from .errors import MachineError as MachineError
     from .errors import MachineExists as MachineExists
+    from .errors import MachineOff as MachineOff
     from .errors import NotRunning as NotRunning
     from .errors import ProvisionFailed as ProvisionFailed
     from .errors import StoreError as StoreError
@@ -133,6 +134,7 @@ _HOMES = {
     "MachineError": "errors",
     "MachineExists": "errors",
     "MachineFactory": "plugin.machines",
+    "MachineOff": "errors",
     "Machines": "plugin.machines",
     "MemoryPressure": "faults.resources",
     "Net": "plan",
@@ -216,6 +218,7 @@ __all__ = [
     "MachineError",
     "MachineExists",
     "MachineFactory",
+    "MachineOff",
     "Machines",
     "MemoryPressure",
     "Net",

@@ -16,8 +16,56 @@ from .errors import BadSpec
 from .model import check_name, names
 from .options import size
 
+_BYTES = 1 << 20
+"""A size without a unit below this one was meant in megabytes."""
+
 OPTIONS = ("image", "engine", "memory", "cpus", "disk")
 """Arguments that are options of the driver, under their own names."""
+
+
+MEANT = {
+    "ram": "memory",
+    "mem": "memory",
+    "memory_limit": "memory",
+    "cpu": "cpus",
+    "cores": "cpus",
+    "processors": "cpus",
+    "network": "networks",
+    "net": "networks",
+    "nets": "networks",
+    "hostname": "name",
+    "host": "name",
+    "name": "name",
+    "names": "name",
+    "storage": "disk",
+    "disk_size": "disk",
+    "os": "image",
+    "docker": "engine",
+    "docker_version": "engine",
+    "version": "engine",
+    "number": "count",
+    "scope": "reuse",
+    "provider": "driver",
+    "images": "preload",
+    "mirror": "registry_mirror",
+}
+"""Words of other tools, and ours for them; ``name`` stands for a machine's name, which has no keyword."""
+
+_ABILITIES = {
+    "freeze": "pause",
+    "suspend": "pause",
+    "unpause": "pause",
+    "snapshot": "snapshots",
+    "restore": "snapshots",
+    "network": "networks",
+    "poweroff": "power",
+    "stop": "power",
+    "start": "power",
+    "vm": "own-kernel",
+    "kernel": "own-kernel",
+    "userns": "user-namespace",
+    "oom": "incidents",
+}
 
 
 class Wrong(ValueError):
@@ -50,7 +98,9 @@ def flag(value: object) -> bool:
     """Return a truth value."""
     if isinstance(value, bool):
         return value
-    raise Wrong("it takes True or False", example=False, optional=True)
+    meant = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
+    known = meant.get(str(value).strip().lower())
+    raise Wrong("it takes True or False", example=known is not False, optional=known is False)
 
 
 def each_of(value: object, words: Iterable[str]) -> frozenset[str]:
@@ -61,7 +111,7 @@ def each_of(value: object, words: Iterable[str]) -> frozenset[str]:
             f"nothing is called '{one}'; there is {names(sorted(known))}",
             example=[min(known)],
             optional=True,
-            hint=_meant(one, known),
+            hint=f"did you mean '{_ABILITIES[one]}'?" if _ABILITIES.get(one) in known else _meant(one, known),
         )
     return found
 
@@ -109,6 +159,12 @@ def _size(value: object) -> object:
     except ValueError as error:
         raise Wrong(str(error), example="512m") from error
     return value
+
+
+def _memory(value: object) -> object:
+    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit() and int(value) < _BYTES:
+        raise Wrong(f"'{value}' is {value} bytes", example=f"{value.strip()}m")
+    return _size(value)
 
 
 def _networks(value: object) -> object:
@@ -163,7 +219,7 @@ READERS: Mapping[str, Callable[[object], object]] = {
     "count": _count,
     "image": path,
     "engine": _engine,
-    "memory": _size,
+    "memory": _memory,
     "cpus": _number,
     "disk": _size,
     "networks": _networks,

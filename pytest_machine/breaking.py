@@ -22,7 +22,7 @@ from .errors import BadSpec, CleanupFailed, ConnectFailed, MachineError, Unknown
 from .fault import Fault, Field, Host, OfMachines, SupportsRenewal, is_fault
 from .faults.network import KEY, NetworkFault, enforce
 from .faults.network.script import Effect
-from .model import DiskTrouble, Id, Isolation, Result, Seen, State, Value, names
+from .model import DiskTrouble, Id, Isolation, Result, Seen, State, Value, meant, names
 from .schedule import Choice, steps
 from .support import clock
 from .waiting import wait
@@ -442,7 +442,7 @@ class _Field:
                 raise UnknownMachine(
                     f"There is no machine '{name}' in this lab.",
                     facts={"machines": names(self.hosts)},
-                    hint=f"@pytest.mark.machine('{name}')",
+                    hint=meant(name, self.hosts) or f"@pytest.mark.machine('{name}')",
                 )
         return [self.hosts[name] for name in wanted or list(self.hosts)[-1:]]
 

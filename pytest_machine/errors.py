@@ -10,6 +10,7 @@
     │ ├ DriverUnavailable            this driver cannot run here
     │ └ EngineFailed                 the machine runs, and its Docker ends again and again
     ├ NotRunning                     the machine is there, but not running
+    │ └ MachineOff(ConnectionError)  it is stopped or paused
     ├ ConnectFailed                  SSH never answered (not: the command failed)
     ├ CommandFailed                  the command ran and failed; ``.result``
     ├ ProvisionFailed                the machine could not be made a Docker host
@@ -112,6 +113,10 @@ class EngineFailed(DriverError):
 
 class NotRunning(MachineError):
     """The machine exists, but what was asked needs it running."""
+
+
+class MachineOff(NotRunning, ConnectionError):
+    """The machine is stopped or paused. A `ConnectionError`, so that waits go on: it may be started again."""
 
 
 class ConnectFailed(MachineError):

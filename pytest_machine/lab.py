@@ -29,7 +29,7 @@ from .errand import Errand
 from .errors import BadSpec, CleanupFailed, CommandFailed, MachineError, UnknownMachine, WaitTimeout
 from .fault import Fault
 from .machine import Attachment, Machine
-from .model import Id, Network, Record, Seen, Spec, State, names, new_id
+from .model import Id, Network, Record, Seen, Spec, State, meant, names, new_id
 from .owner import host_id
 from .plan import Net, Topology
 from .plugins import Registry
@@ -165,7 +165,9 @@ class Lab:
         raise UnknownMachine(
             f"There is no machine '{which}' in this lab" + (": it was destroyed." if destroyed else "."),
             facts={"machines": names(there)},
-            hint=f"machine_factory('{which}')" if destroyed else f"@pytest.mark.machine('{which}')",
+            hint=f"machine_factory('{which}')"
+            if destroyed
+            else meant(which, there) or f"@pytest.mark.machine('{which}')",
         )
 
     def __repr__(self) -> str:
@@ -483,7 +485,7 @@ class Lab:
             raise BadSpec(
                 f"There is no network '{name}' in this lab.",
                 facts={"networks": names(self._networks) or "none but the driver's own"},
-                hint=f"@pytest.mark.machine('web', networks=['{name}'])",
+                hint=meant(name, self._networks) or f"@pytest.mark.machine('web', networks=['{name}'])",
             )
 
     def _placed(self, seen: Mapping[Machine, Seen]) -> dict[str, Placed]:

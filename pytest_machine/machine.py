@@ -6,8 +6,10 @@ import contextlib
 import functools
 import json
 import os
+import re
+import shlex
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
@@ -31,9 +33,18 @@ from .driver import (
     SupportsSnapshots,
 )
 from .errand import Errand
-from .errors import BadSpec, ConnectFailed, MachineError, NotRunning, Unsupported, UsageError
+from .errors import (
+    BadSpec,
+    CommandFailed,
+    ConnectFailed,
+    MachineError,
+    MachineOff,
+    NotRunning,
+    Unsupported,
+    UsageError,
+)
 from .incoming import SECONDS, SIZE
-from .model import Address, Id, Network, Record, Result, Seen, Spec, State, names
+from .model import Address, Id, Network, Record, Result, Seen, Spec, State, meant, names
 from .options import configure
 from .plugins import Registry, another
 from .presence import is_forgotten
@@ -66,8 +77,12 @@ _FIRST, _ANSWER = 5.0, 60.0
 _PRISTINE = "pristine.json"
 
 
-class _Off(NotRunning, ConnectionError):
-    """Nobody can answer. A ConnectionError, so that whoever waits goes on: somebody else may be about to start it."""
+# What only a shell understands, and what may stand in the name of no program that is meant.
+_SYNTAX = re.compile(r"[|&;<>()$`*?\[\]{}~#\n=]")
+_SHELLS = re.compile(rf"\s|{_SYNTAX.pattern}")
+
+
+_OPERATORS = frozenset({"|", "||", "&&", "&", ";", ">", ">>", "<", "2>", "2>&1", "&>"})
 
 
 def _quiet(_: str) -> None:
@@ -291,7 +306,7 @@ class Machine:
             return None
         if state is State.ABSENT:
             return NotRunning(f"The machine '{self.name}' was destroyed.", facts={"state": state})
-        return _Off(
+        return MachineOff(
             f"The machine '{self.name}' does not run.",
             facts={"state": state},
             hint="machine.resume()" if state is State.PAUSED else "machine.start()",
@@ -304,7 +319,7 @@ class Machine:
             yield
         except ConnectFailed as error:
             if off := self._off():
-                if not isinstance(off, _Off):
+                if not isinstance(off, MachineOff):
                     raise off from error
                 error.facts, error.hint = {**off.facts, **error.facts}, off.hint
             raise
@@ -335,7 +350,7 @@ class Machine:
 
         Its words are texts or paths, its input text or bytes; raises `UsageError` for anything else.
         """
-        with self._telling_state():
+        with self._telling_state(), _telling_shell(argv):
             return self.connection.run(*argv, check=check, timeout=timeout, input=input)
 
     def sh(
@@ -478,6 +493,20 @@ class Machine:
         over SSH, until the machine is stopped or closed. Raises `NotRunning` when the port is not published,
         `Unsupported` for one that cannot be forwarded: any but TCP's.
         """
+        from docker.errors import NotFound
+
+        try:
+            return self._published(container, port, protocol)
+        except NotFound as error:
+            name = container if isinstance(container, str) else str(container.name)
+            there = [str(each.name) for each in self.docker.containers.list(all=True)]
+            raise UsageError(
+                f"There is no container '{name}' on the machine '{self.name}'.",
+                facts={"containers": names(there)},
+                hint=meant(name, there) or f"machine.docker.containers.run(..., name='{name}', detach=True)",
+            ) from error
+
+    def _published(self, container: str | Any, port: int, protocol: str = "tcp") -> HostPort:
         found = self.docker.containers.get(container if isinstance(container, str) else container.id)
         bound = (found.attrs["NetworkSettings"]["Ports"] or {}).get(f"{port}/{protocol}")
         if not bound:
@@ -532,7 +561,7 @@ class Machine:
             wait(lambda: service.shows(self._log(container), pattern), what, timeout=timeout, every=0.1)
 
     def _place(self, port: int, container: str | Any) -> HostPort:
-        return self._reached(port) if container is None else self.port(container, port)
+        return self._reached(port) if container is None else self._published(container, port)
 
     def _located(self, page: tuple[int | None, str], container: str | Any) -> str:
         port, path = page
@@ -886,6 +915,22 @@ class Machine:
                 hint=another(having, need),
             )
         return cast("T", self.driver)
+
+
+@contextlib.contextmanager
+def _telling_shell(argv: Sequence[AnyPath]) -> Iterator[None]:
+    """Let the error of a program that was not found say how a shell's words are run."""
+    try:
+        yield
+    except CommandFailed as error:
+        program, text = str(argv[0]), " ".join(map(str, argv))
+        unknown = error.result.returncode == 127 and _SHELLS.search(program) is not None
+        if not error.hint and (unknown or not _OPERATORS.isdisjoint(map(str, argv[1:]))):
+            error.hint = f"machine.sh({text!r})"
+            with contextlib.suppress(ValueError):  # quotes that are not closed
+                if len(argv) == 1 and not _SYNTAX.search(program):
+                    error.hint += f", or machine.run({', '.join(map(repr, shlex.split(program)))})"
+        raise
 
 
 def _boot(connection: SshConnection) -> str:

@@ -49,9 +49,25 @@ def check_name(name: str) -> str:
         raise BadSpec(
             f"A machine cannot be called '{name}'.",
             facts={"allowed": f"0-9 a-z A-Z . -, at most {_NAME_LENGTH}, the first a letter or digit"},
-            hint="choose a name such as 'web' or 'db-1'",
+            hint=_valid(name) or "choose a name such as 'web' or 'db-1'",
         )
     return name
+
+
+def _valid(name: object) -> str:
+    """Return a hint that names the nearest valid name, where there is one."""
+    if not isinstance(name, str) or not name.isascii():
+        return ""
+    near = re.sub(r"[\s_]+", "-", name.strip()).strip("-")
+    return f"write '{near}'" if _NAME.fullmatch(near) and len(near) <= _NAME_LENGTH else ""
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """Return the hint ``did you mean 'web'?`` for a word that is nearly one of those that are known; or nothing."""
+    import difflib
+
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else ""
 
 
 class State(StrEnum):

@@ -51,6 +51,24 @@ _PROVISIONERS: Mapping[str, str] = {
     "daemon": "pytest_machine.provisioners.daemon:DaemonProvisioner",
 }
 
+PLANNED = (
+    "amazonec2",
+    "azure",
+    "digitalocean",
+    "exoscale",
+    "google",
+    "hyperv",
+    "openstack",
+    "qemu",
+    "rackspace",
+    "rootless",
+    "softlayer",
+    "virtualbox",
+    "vmwarefusion",
+    "vmwarevcloudair",
+    "vmwarevsphere",
+)
+"""Drivers of Docker Machine's, and of ours, that do not exist yet."""
 DEFAULT_ORDER = ("runc", "docker", "rootless", "qemu", "virtualbox")
 """Which drivers a newcomer gets, safest first among those that ask for no rights (docs/design.md)."""
 
@@ -107,6 +125,12 @@ class Registry:
             return cast("type[Driver]", _load(_BUILT_IN[name]))
         import difflib
 
+        if name in PLANNED:
+            raise UnknownDriver(
+                f"There is no driver '{name}' yet.",
+                facts={"drivers": names(self.names())},
+                hint=f"use another driver, such as '{DEFAULT_ORDER[0]}'",
+            )
         close = difflib.get_close_matches(name, self.names(), n=1)
         raise UnknownDriver(
             f"There is no driver '{name}'.",

@@ -74,7 +74,37 @@ def page(http: str) -> tuple[int | None, str]:
         raise _no_page(http, "it takes ':PORT/PATH' or a whole URL, of http or https")
     if parts.username is not None:
         raise _no_page(http, "it takes no user and no password")
+    if _is_here(host):
+        place = f":{parts.port or (443 if parts.scheme == 'https' else 80)}{parts.path or '/'}"
+        place += f"?{parts.query}" if parts.query else ""
+        secure = parts.scheme == "https"
+        raise UsageError(
+            f"'{http}' is a page of this computer, not of the machine.",
+            facts={"reason": f"the tests run here, and here '{host}' is this computer"},
+            hint=f"machine.wait_for(http=f'https://{{machine.ip}}{place}')"
+            if secure
+            else f"machine.wait_for(http='{place}')",
+        )
     return None, http
+
+
+def _is_here(host: str) -> bool:
+    """Return whether a URL's host is the computer that asks, in any notation."""
+    name = host.rstrip(".").lower()
+    if name in ("localhost", "localhost.localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"):
+        return True
+    if name.endswith(".localhost") or name in ("0", "[::]"):
+        return True
+    try:
+        address = ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        # 127.1, 0x7f000001 and 2130706433 are addresses to the C library.
+        try:
+            address = ipaddress.ip_address(socket.inet_aton(name))
+        except (OSError, ValueError):
+            return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return mapped.is_loopback or mapped.is_unspecified
 
 
 def _no_page(http: object, reason: str) -> UsageError:

@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterable, Sequence
 
 from .errors import BadSpec
+from .model import meant
 
 Pairs = frozenset[tuple[str, str]]
 """(sender, receiver): what the first sends does not arrive at the second."""
@@ -106,5 +107,5 @@ def _know(known: Sequence[str], chosen: Sequence[str]) -> None:
             raise BadSpec(
                 f"There is no machine '{name}' among those that are to be cut.",
                 facts={"machines": ", ".join(known)},
-                hint=f"isolate(lab, '{known[0]}')",
+                hint=meant(name, known) or f"isolate(lab, '{known[0]}')",
             )

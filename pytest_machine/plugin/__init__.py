@@ -68,6 +68,7 @@ def pytest_make_collect_report(
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
     """Check the marks that other hooks have added."""
     yield
+    fixtures.refuse_misspelt(config, items)
     if _imply(items):
         _rooms(config).collection.check(items)
 

@@ -77,6 +77,23 @@ def require(item: pytest.Item) -> None:
         request.getfixturevalue("machine")
 
 
+def refuse_misspelt(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Raise `pytest.UsageError` for a mark that nobody has registered and that is nearly called ``machine``."""
+    seen = {mark.name: item.nodeid for item in items for mark in item.iter_markers()}
+    near = [name for name in seen if name != "machine" and name[:1] in "mM" and 5 <= len(name) <= 9]
+    if not near:
+        return
+    import difflib
+
+    registered = {line.partition(":")[0].partition("(")[0].strip() for line in config.getini("markers")}
+    for name in near:
+        if name not in registered and difflib.SequenceMatcher(None, name.lower(), "machine").ratio() > 0.8:
+            raise pytest.UsageError(
+                f"There is no mark '{name}', and '{seen[name]}' would get no machine.\n"
+                "hint: did you mean @pytest.mark.machine? A mark of your own is registered in the option 'markers'"
+            )
+
+
 def refuse(item: pytest.Item, reason: str, hint: str) -> NoReturn:
     """Fail a test that has the mark and gets no machine."""
     text = f"'{item.nodeid}' has the mark 'machine' and gets no machine.\n  reason  {reason}\nhint: {hint}"

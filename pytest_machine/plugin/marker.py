@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from pytest_machine import plan
-from pytest_machine.arguments import OPTIONS, Wrong, driver_options, each_of, flag, texts, word
+from pytest_machine.arguments import MEANT, OPTIONS, Wrong, driver_options, each_of, flag, texts, word
 from pytest_machine.arguments import read as value_of
 from pytest_machine.errors import BadSpec
 from pytest_machine.model import Trouble, Value, check_name, names
@@ -90,13 +90,10 @@ def read(given: Sequence[object], arguments: Mapping[str, object], folders: Sequ
         return _declared(given, arguments, folders)
     for key in arguments:
         if key not in ARGUMENTS:
-            close = difflib.get_close_matches(key, ARGUMENTS, n=1)
             raise BadSpec(
                 f"The mark 'machine' takes no argument '{key}'.",
                 facts={"arguments": names(ARGUMENTS)},
-                hint=f"did you mean '{close[0]}='?"
-                if close
-                else f"a driver's own options go into options={{'{key}': …}}",
+                hint=_meant(key, arguments[key]),
             )
     said = {key: _value(key, value) for key, value in arguments.items() if value is not None}
     try:
@@ -108,6 +105,21 @@ def read(given: Sequence[object], arguments: Mapping[str, object], folders: Sequ
         raise _bad("role", said["role"], "swarm=False says that it has none", "leave out one of them")
     asked = Asked(options=options, **said)  # type: ignore[arg-type]  # each reader gives its field's type
     return [replace(asked, name=_name(name)) for name in _once(given)] or [asked]
+
+
+def _meant(key: str, value: object) -> str:
+    """Return the hint for an argument that there is not."""
+    word = MEANT.get(key)
+    if word == "name":
+        name = value if isinstance(value, str) else "web"
+        return f"a machine's name has no keyword, and is its host name: @pytest.mark.machine('{name}', …)"
+    if word is None:
+        word = next(iter(difflib.get_close_matches(key, ARGUMENTS, n=1)), None)
+    if word is None:
+        return f"a driver's own options go into options={{'{key}': …}}"
+    if word == "networks" and isinstance(value, str):
+        return f"did you mean networks=['{value}']?"
+    return f"did you mean '{word}='?"
 
 
 def _declared(given: Sequence[object], arguments: Mapping[str, object], folders: Sequence[Path]) -> list[Asked]:

@@ -75,3 +75,76 @@ def test_a_fixture_that_is_not_ours(inner: pytest.Pytester) -> None:
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*ScopeMismatch*fixture mine*"])
     result.stdout.no_fnmatch_line("*hint:*")
+
+
+@pytest.mark.parametrize("name", ["machines", "Machine", "machnie", "machin"])
+def test_a_misspelt_mark(inner: pytest.Pytester, name: str) -> None:
+    inner.makeini("[pytest]")
+    inner.makepyfile(f"import pytest\n@pytest.mark.{name}\ndef test_it(): ...")
+    result = inner.runpytest_inprocess("-p", "no:cacheprovider", "-W", "default")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*no mark '{name}'*test_it*", "hint: did you mean @pytest.mark.machine?*"])
+
+
+def test_a_mark_of_the_users_own(inner: pytest.Pytester) -> None:
+    inner.makeini("[pytest]\nmarkers =\n    machines: of ours\n    main: another\n")
+    inner.makepyfile("import pytest\n@pytest.mark.machines\n@pytest.mark.main\ndef test_it(): ...")
+    inner.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("argument", "hint"),
+    [
+        ("ram='1g'", "did you mean 'memory='?"),
+        ("mem='1g'", "did you mean 'memory='?"),
+        ("cpu=2", "did you mean 'cpus='?"),
+        ("network='front'", "did you mean networks=['front']?"),
+        ("network=['front']", "did you mean 'networks='?"),
+        ("hostname='web'", "a machine's name has no keyword, and is its host name: @pytest.mark.machine('web', …)"),
+        ("name='web'", "a machine's name has no keyword, and is its host name: @pytest.mark.machine('web', …)"),
+        ("memory='512'", "write memory='512m'"),
+        ("swarm='yes'", "write swarm=True"),
+        ("swarm='no'", "write swarm=False or leave it out"),
+        ("needs=['freeze']", "did you mean 'pause'?"),
+        ("needs=['snapshot']", "did you mean 'snapshots'?"),
+        ("driver='virtualbox'", "use another driver, such as 'runc'"),
+        ("driver='amazonec2'", "use another driver, such as 'runc'"),
+        ("'my_db'", "write 'my-db'"),
+        ("'my db'", "write 'my-db'"),
+    ],
+)
+def test_the_hint_of_a_wrong_argument(inner: pytest.Pytester, argument: str, hint: str) -> None:
+    inner.makepyfile(f"import pytest\n@pytest.mark.machine({argument})\ndef test_it(): ...")
+    result = inner.runpytest_inprocess()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    (found,) = [line for line in result.stdout.lines if line.startswith("hint: ")]
+    assert found == f"hint: {hint}"
+
+
+@pytest.mark.parametrize(
+    ("call", "hint"),
+    [
+        ("lab['wbe']", "did you mean 'web'?"),
+        ("lab['x']", "@pytest.mark.machine('x')"),
+        ("lab.inject(pytest_machine.Partition(['web'], ['dbb'])).__enter__()", "did you mean 'db'?"),
+        ("lab.inject(pytest_machine.Pause('wbe')).__enter__()", "did you mean 'web'?"),
+        ("lab['web'].port('nope', 80)", "machine.docker.containers.run(..., name='nope', detach=True)"),
+        ("lab['web'].sh(['ls'])", 'machine.sh("ls -l | wc -l"), or machine.run("ls", "-l")'),
+    ],
+)
+def test_the_hint_of_a_wrong_name(inner: pytest.Pytester, call: str, hint: str) -> None:
+    inner.makepyfile(
+        "import pytest, pytest_machine\npytestmark = [pytest.mark.machine('web'), pytest.mark.machine('db')]\n"
+        f"def test_it(lab):\n    {call}"
+    )
+    result = inner.runpytest_inprocess()
+    result.assert_outcomes(failed=1)
+    assert f"E       hint: {hint}" in result.stdout.lines
+
+
+def test_a_stopped_machine_has_a_public_error(inner: pytest.Pytester) -> None:
+    inner.makepyfile("def test_it(machine):\n    machine.kill()\n    machine.docker")
+    result = inner.runpytest_inprocess()
+    result.stdout.fnmatch_lines(
+        ["E * pytest_machine.errors.MachineOff: The machine 'machine' does not run.", "*hint: *"]
+    )

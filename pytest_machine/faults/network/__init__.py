@@ -15,7 +15,7 @@ from typing import Self
 from pytest_machine import topology
 from pytest_machine.errors import BadSpec, UnknownMachine, Unsupported
 from pytest_machine.fault import Field, Host, Told, chance, seconds
-from pytest_machine.model import State, names
+from pytest_machine.model import State, meant, names
 from pytest_machine.plan import bits
 
 from . import script
@@ -541,5 +541,5 @@ def _know(machines: Sequence[str], asked: Iterable[str]) -> None:
             raise UnknownMachine(
                 f"There is no machine '{name}' in this lab.",
                 facts={"machines": names(machines)},
-                hint=f"@pytest.mark.machine('{name}')",
+                hint=meant(name, machines) or f"@pytest.mark.machine('{name}')",
             )
