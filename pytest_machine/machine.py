@@ -726,7 +726,12 @@ class Machine:
             return
         self._let_go()
         if isinstance(driver, SupportsSnapshots):
+            if isinstance(driver, SupportsPause) and self.state is State.PAUSED:
+                driver.resume(self.record)
             driver.restore(self.record, "pristine")
+            # It comes back running as it was, and it may have been stopped.
+            if isinstance(driver, SupportsPower) and self.state is State.STOPPED:
+                driver.start(self.record)
             return
         on = self._on()
         driver.destroy(self.record)

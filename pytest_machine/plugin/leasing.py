@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_machine.errors import BadSpec, EngineFailed
+from pytest_machine.kept import because_of
 
 from . import levels, marker, matrix, rooms, tracking
 from .keeper import Keeper, reported
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from pytest_machine.swarm import Swarm
 
 
+_SHARED = pytest.StashKey["Lab"]()  # the lab that a test shares with others
+_GUESTS = pytest.StashKey[list[tuple["Lab", "Machine", bool]]]()  # what it has added there, and whether to kill it
+
+
 def of_test(item: Node) -> Machines:
     """Return the machines that a test asks for: its own, or those that it shares by ``reuse=``."""
     keeper = rooms.of(item.config).keeper
@@ -35,6 +40,8 @@ def of_test(item: Node) -> Machines:
             found = _turn(keeper, item, asked, listed=listed)
         else:
             found = _lease(keeper, Pool.at(scope_node(item, scope), keeper), asked, own=scope == "never", listed=listed)
+        if scope != "never":
+            item.stash[_SHARED] = found.lab
         rooms.of(item.config).looking.leased(item, found, asked, found.lab)
         rooms.of(item.config).healing.leased(item, found.lab)
         rooms.of(item.config).environment.show(found[0])
@@ -47,7 +54,9 @@ def of_scope(node: Node) -> Machines:
     keeper = rooms.of(node.config).keeper
     with reported():
         asked = [keeper.choice.completed(one) for one in levels.asked(node)]
-        found = _lease(keeper, Pool.at(node, keeper), asked, own=True)
+        pool = Pool.at(node, keeper)
+        found = _lease(keeper, pool, asked, own=True)
+        rooms.of(node.config).upkeep.held(node, pool, found)
         rooms.of(node.config).looking.leased(node, found, asked, found.lab)
         rooms.of(node.config).healing.leased(node, found.lab)
         tracking.of(node.config).use(node)
@@ -70,19 +79,31 @@ def _form(found: Machines, asked: Sequence[Asked], *, wanted: bool = False) -> N
 
 
 def factory(node: Node) -> MachineFactory:
-    """Return a function that makes machines in the lab of a scope; the scope's first is shown to the test that runs."""
+    """Return a function that makes machines in the lab of a scope; the scope's first is shown to the test that runs.
+
+    For a test that shares machines it makes them in their lab, so that all know each other, until the test is over.
+    """
     keeper = rooms.of(node.config).keeper
     pool = Pool.at(node, keeper)
     if not isinstance(node, pytest.Item):
         tracking.of(node.config).use(node)
+    guests: list[tuple[Lab, Machine, bool]] = node.stash.setdefault(_GUESTS, [])
+    node.addfinalizer(lambda: _see_off(keeper, guests))
 
     def make(name: str = "", /, **arguments: object) -> Machine:
         __tracebackhide__ = True
         with reported():
-            asked = _call(node, name, arguments, taken=[machine.name for machine in pool.own.machines])
+            lab = node.stash.get(_SHARED, None)
+            if lab is None:
+                lab = pool.own
+            asked = _call(node, name, arguments, taken=[machine.name for machine in lab.machines])
             asked = keeper.choice.completed(asked)
-            (machine,) = pool.add(pool.own, keeper.choice.specs([asked]), [str(asked.teardown)])
-            rooms.of(node.config).looking.leased(node, [machine], [asked], pool.own)
+            (machine,) = pool.add(lab, keeper.choice.specs([asked]), [str(asked.teardown)])
+            if node.stash.get(_SHARED, None) is None:
+                rooms.of(node.config).upkeep.held(node, pool, [machine])
+            else:
+                guests.append((lab, machine, asked.teardown == "kill"))
+            rooms.of(node.config).looking.leased(node, [machine], [asked], lab)
         if pool.first is machine:
             rooms.of(node.config).environment.show(machine)
         return machine
@@ -111,7 +132,19 @@ def _turn(keeper: Keeper, item: Node, asked: Sequence[Asked], *, listed: Collect
         with _runnable(keeper, specs, listed):
             lab = shared.lease([str(one.teardown) for one in asked], _resets(asked))
     item.addfinalizer(shared.release)
+    # In the other processes' turn they would be strangers.
+    item.addfinalizer(lambda: _see_off(keeper, item.stash.get(_GUESTS, [])))
     return Machines(lab, [lab[spec.name] for spec in specs])
+
+
+def _see_off(keeper: Keeper, guests: list[tuple[Lab, Machine, bool]]) -> None:
+    """Destroy the machines that a test has added to a shared lab, unless they are kept. Idempotent."""
+    with reported():
+        while guests:
+            lab, machine, kill = guests.pop()
+            if because_of(machine.record) is None:
+                with keeper.journal.span("destroying", [machine.record]):
+                    lab.remove(machine, kill=kill)
 
 
 @contextlib.contextmanager

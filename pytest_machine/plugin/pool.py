@@ -1,14 +1,15 @@
 """Which machines are shared where: a `Pool` for each scope, kept on the scope's own node of the collection tree.
 
 The node's finalizers are pytest's own, so that a shared machine goes when pytest says that the scope is over, after
-every fixture that could still use it. Equal sets of specs share one lab; what the scope's own fixtures make is in its
-own lab, where its factory adds machines.
+every fixture that could still use it. Equal sets of specs share one lab by ``reuse=``. The scope's own fixtures have
+another lab, where the scope's factory adds machines: what they prepare there, no reset takes away.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ParamSpec
 
 import pytest
@@ -20,6 +21,7 @@ from pytest_machine.model import Id, Spec
 from .keeper import Keeper, reported
 from .marker import Asked
 from .tracking import Node
+from .waking import awake
 
 if TYPE_CHECKING:
     from pytest_machine.lab import Lab
@@ -59,13 +61,25 @@ def shared_scope(asked: Sequence[Asked]) -> str:
     return scopes[0]
 
 
+@dataclass(frozen=True, slots=True)
+class _Lease:
+    """The machines that were made for equal sets of specs."""
+
+    lab: Lab
+    ids: frozenset[Id]
+
+    def is_whole(self) -> bool:
+        """Return whether all of them are still there: a test, or another hand, may have destroyed some."""
+        return self.ids <= {machine.id for machine in self.lab.status()}
+
+
 class Pool:
     """The machines of one scope."""
 
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
         self._own: Lab | None = None
-        self._shared: dict[frozenset[Spec], Lab | MachineError] = {}
+        self._leases: dict[tuple[bool, frozenset[Spec]], _Lease | MachineError] = {}
         self._labs: list[Lab] = []
         self._teardown: dict[Id, str] = {}
 
@@ -103,55 +117,83 @@ class Pool:
     def lease(
         self, specs: Sequence[Spec], teardown: Sequence[str], *, own: bool, resets: Mapping[str, bool] | None = None
     ) -> Lab:
-        """Return the lab with just these machines, made the first time; `own`: for the scope's own fixtures.
+        """Return the lab with these machines, made the first time; `own`: for the scope's own fixtures.
 
-        Machines that another test had are reset, unless `resets` says of their name that they are not to be; one that
-        cannot be is made anew. Those of the scope's own fixtures never are: what a fixture prepared is there to be
-        found. What could not be made once is not tried again in this scope: every test of it says why.
+        Shared machines that another test had are reset, unless `resets` says of their name that they are not to be; new
+        ones replace those that cannot be. The machines of the scope's own fixtures are others, and are never reset: a
+        test finds what a fixture prepared. What could not be made is not tried again in this scope: every test of it
+        says why.
         """
-        key = frozenset(specs)
-        known = self._shared.get(key)
+        key = own, frozenset(specs)
+        known = self._leases.get(key)
         if isinstance(known, MachineError):
             raise known
-        if known is not None and not own and self._keeper.withdrew(machine.record for machine in known):
-            known = None  # it is to stay as it is, for somebody to look at
-        if known is not None and not own and not _whole(known, specs):
-            self._drop(known)
-            known = None
-        if known is not None and (known is self._own or self._reset(known, resets or {})):
-            if own:
-                self._own = self._own or known
-            return known
+        if known is not None and self._is_fit(known, own=own, resets=resets or {}):
+            return known.lab
         try:
-            found = self._spare(specs, teardown, own=own)
-            if found is None:
-                found = self.own if own else self._lab()
-                self.add(found, specs, teardown)
+            lab = self._spare(specs, teardown, own=own)
+            if lab is None:
+                lab = self.own if own else self._lab()
+                self.add(lab, specs, teardown)
+            found = _Lease(lab, frozenset(lab[spec.name].id for spec in specs))
             if not own:
-                for machine in found.machines:
+                for machine in lab.machines:
                     machine.note()
         except MachineError as error:
-            self._shared[key] = error
+            self._leases[key] = error
             raise
-        self._shared[key] = found
-        return found
+        self._leases[key] = found
+        return found.lab
 
-    def _reset(self, lab: Lab, resets: Mapping[str, bool]) -> bool:
-        """Make the machines as new; return whether they are of any use."""
+    def _is_fit(self, known: _Lease, *, own: bool, resets: Mapping[str, bool]) -> bool:
+        """Return whether the next test can have machines that were made before; drop those that are of no more use."""
+        if own:
+            return known.is_whole()
+        if self._keeper.withdrew(machine.record for machine in known.lab):
+            return False  # it is to stay as it is, for somebody to look at
+        if known.is_whole() and self._reset(known, resets):
+            return True
+        self._drop(known.lab)
+        return False
+
+    def _reset(self, known: _Lease, resets: Mapping[str, bool]) -> bool:
+        """Bring the machines back as they were created; return whether they are of any use."""
+        lab = known.lab
         try:
+            for machine in lab.machines:
+                if machine.id not in known.ids:  # a test has added it
+                    lab.remove(machine, kill=True)
+                elif not resets.get(machine.name, True):
+                    awake(machine)
             with lab.resetting(*(each.name for each in lab.machines if resets.get(each.name, True))) as going:
                 for machine in going:
                     with self._keeper.journal.span("resetting", [machine.record]):
                         machine.reset()
         except (MachineError, OSError):
-            self._drop(lab)
             return False
         return True
+
+    def lose(self, machines: Sequence[Machine]) -> None:
+        """Destroy what is left of machines of the scope's own fixtures, so that the fixtures can make new ones."""
+        ids = {machine.id for machine in machines}
+        for key, lease in list(self._leases.items()):
+            if isinstance(lease, _Lease) and key[0] and lease.ids & ids:
+                del self._leases[key]
+        if self._own is None:
+            return
+        if {machine.id for machine in self._own} <= ids:
+            lab, self._own = self._own, None
+            self._drop(lab)
+            return
+        for machine in self._own.machines:
+            if machine.id in ids:
+                with contextlib.suppress(MachineError, OSError):  # then the fixture that makes it again says so
+                    self._own.remove(machine, kill=True)
 
     def _drop(self, lab: Lab) -> None:
         """Destroy a lab that is of no more use."""
         self._labs.remove(lab)
-        with contextlib.suppress(MachineError):  # then it is tried once more when the session ends
+        with contextlib.suppress(MachineError, OSError):  # then it is tried once more when the session ends
             self._keeper.destroy(lab, kill=True)
 
     def _spare(self, specs: Sequence[Spec], teardown: Sequence[str], *, own: bool) -> Lab | None:
@@ -181,6 +223,7 @@ class Pool:
             killed = [machine for machine in living if self._teardown.get(machine.id) == "kill"]
             everything = len(killed) == len(lab.machines)
             for machine in () if everything else killed:
+                machine.ended = None  # the others go, too: they need not learn of it
                 failed += _tried(machine.destroy, kill=True)
             failed += _tried(self._keeper.destroy, lab, kill=everything)
         if failed:
@@ -190,12 +233,6 @@ class Pool:
         lab = self._keeper.lab()
         self._labs.append(lab)
         return lab
-
-
-def _whole(lab: Lab, specs: Sequence[Spec]) -> bool:
-    """Whether all machines are still there: a test may have destroyed some, by themselves or with the lab."""
-    noted = lab.store.names()
-    return all(spec.name in lab and spec.name in noted for spec in specs)
 
 
 def _tried(destroy: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> list[MachineError]:

@@ -26,6 +26,7 @@ from .progress import Progress
 from .report import Report
 from .settings import Settings
 from .shell import Shell
+from .upkeep import Upkeep
 
 _ROOMS = pytest.StashKey["Rooms"]()
 
@@ -40,6 +41,7 @@ class Rooms:
     looking: Looking
     report: Report
     keeper: Keeper
+    upkeep: Upkeep
 
 
 def of(config: pytest.Config) -> Rooms:
@@ -53,7 +55,7 @@ def of(config: pytest.Config) -> Rooms:
         keeper = Keeper(config, choice, births, journal, keep_all=settings.keep == "always")
         follows = tracking.of(config)
         report = Report(config, keeper, looking, journal, settings.timeline)
-        rooms = Rooms(Collection(choice), Environment(follows), Healing(journal), looking, report, keeper)
+        rooms = Rooms(Collection(choice), Environment(follows), Healing(journal), looking, report, keeper, Upkeep())
 
         def got(node: tracking.Node) -> None:
             looking.got(node)
@@ -67,7 +69,7 @@ def of(config: pytest.Config) -> Rooms:
             _go_offline(config)
         config.stash[_ROOMS] = rooms
         # Of two that come last, the one registered later comes first: the report looks when the keeper has finished.
-        for name in ("environment", "healing", "looking", "report", "keeper"):
+        for name in ("environment", "healing", "looking", "report", "keeper", "upkeep"):
             config.pluginmanager.register(getattr(rooms, name), f"machine-{name}")
         config.pluginmanager.register(keeper.spares, "machine-spares")
         config.pluginmanager.register(keeper.notices, "machine-notices")

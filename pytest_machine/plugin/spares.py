@@ -67,7 +67,7 @@ class Spares:
                 if self._making != key:
                     return None
                 self._changed.wait()
-        if _fit(found.lab):
+        if _fit(found.lab, len(specs)):
             self._keeper.tally.seconds += [machine.seconds for machine in found.lab.machines]
             return found.lab
         self._drop([found])
@@ -204,14 +204,15 @@ class Spares:
                 continue  # it is tried once more when the session ends
 
 
-def _fit(lab: Lab) -> bool:
-    """Whether every machine of it still answers: it has stood there for a while."""
+def _fit(lab: Lab, count: int) -> bool:
+    """Return whether all of its machines, so many, are there and answer: it has stood there for a while."""
     from pytest_machine import engine
     from pytest_machine.waiting import NotYet
 
     try:
-        for machine in lab.machines:
+        seen = lab.status()
+        for machine in seen:
             engine.ping(machine.address, certs=machine.record.directory)
-    except (OSError, NotYet):
+    except (MachineError, OSError, NotYet):
         return False
-    return True
+    return len(seen) == count

@@ -22,6 +22,8 @@ from pytest_machine.store import Store, write
 from pytest_machine.support import clock
 from pytest_machine.support.folders import make_folder
 
+from .waking import awake
+
 if TYPE_CHECKING:
     from pytest_machine.lab import Lab
     from pytest_machine.machine import Machine
@@ -94,12 +96,15 @@ class Shared:
             lab = self._load()
             if lab is None or not (self._known or self._lasts(lab)):
                 return None
+            for machine in lab.machines:
+                if not resets.get(machine.name, True):
+                    awake(machine)
             if note["state"] == "used":
                 with lab.resetting(*(each.name for each in lab.machines if resets.get(each.name, True))) as going:
                     for machine in going:
                         with self._keeper.journal.span("resetting", [machine.record]):
                             machine.reset()
-            if (not self._known or all(resets.values())) and not _answers(lab):
+            if not _answers(lab):
                 return None
         except (MachineError, OSError):
             return None
@@ -110,7 +115,7 @@ class Shared:
         from pytest_machine.lab import Lab
 
         lab = Lab.load(store=self.store, registry=self._keeper.choice.registry, run=self._owner)
-        whole = {machine.name for machine in lab.machines} == {spec.name for spec in self._specs}
+        whole = {machine.name for machine in lab.status()} == {spec.name for spec in self._specs}
         return lab if whole else None
 
     def _lasts(self, lab: Lab) -> bool:

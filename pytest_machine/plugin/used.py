@@ -51,5 +51,6 @@ def of(item: pytest.Item) -> list[Use]:
     """Return the machines that a test uses, in the order in which it got them, widest scope first."""
     found: dict[Id, Use] = {}
     for node in [*tracking.nodes(item), item]:
-        found |= {use.machine.id: use for use in by(node)}
+        # An earlier test's end of a shared machine is no affair of this one's.
+        found |= {use.machine.id: use for use in by(node) if node is item or not use.machine.gone}
     return list(found.values())

@@ -550,17 +550,6 @@ class TestReuse:
             passed=4,
         )
 
-    def test_scope_fixture_shares_too(self, run: Run) -> None:
-        run(
-            """
-            import pytest
-
-            @pytest.mark.machine(reuse="module")
-            def test_it(module_machine, machine):
-                assert module_machine.id == machine.id
-            """
-        )
-
     def test_package(self, inner: pytest.Pytester, run: Run) -> None:
         for package in ("one", "two"):
             inner.makepyfile(
