@@ -98,6 +98,7 @@ class _Connection(http.client.HTTPConnection):
     def __init__(self, address: Address, *, certs: Path, timeout: float) -> None:
         super().__init__(address.ip, address.engine_port, timeout=timeout)
         self._certs = certs
+        self._live: socket.socket | None = None
 
     def connect(self) -> None:
         """Connect, and know who answers before a word is said."""
@@ -106,13 +107,15 @@ class _Connection(http.client.HTTPConnection):
         self.sock = context(self._certs).wrap_socket(
             self.sock, server_hostname=self.host, do_handshake_on_connect=False
         )
+        # A response that ends with the connection takes the socket away from here.
+        self._live = self.sock
         self.sock.do_handshake()
 
     def cut(self) -> None:
         """End whatever waits for the daemon, from another thread."""
-        if self.sock is not None:
+        if self._live is not None:
             with contextlib.suppress(OSError):
-                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+                socket.socket.shutdown(self._live, socket.SHUT_RDWR)
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -9,7 +9,8 @@ import shutil
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ import pytest
 
 from pytest_machine.certs import Authority
 from pytest_machine.client_environment import covering
-from pytest_machine.engine import client, ping, told
+from pytest_machine.engine import TROUBLE, Api, client, ping, told
 from pytest_machine.model import Address
 from pytest_machine.waiting import NotYet
+from tests.conftest import SLOWNESS
 
 
 class Daemon(http.server.ThreadingHTTPServer):
@@ -30,6 +32,8 @@ class Daemon(http.server.ThreadingHTTPServer):
     api = "1.41"
     swarm: dict[str, object] | None = None
     status = HTTPStatus.OK
+    hostile: Callable[[], Iterable[bytes]] | None = None
+    """The parts of every answer, in place of what a daemon says."""
 
     def __init__(self, authority: Authority, directory: Path, host: str) -> None:
         super().__init__(("127.0.0.1", 0), Answers)
@@ -64,6 +68,14 @@ class Answers(http.server.BaseHTTPRequestHandler):
         body = (
             json.dumps({"ApiVersion": self.server.api, "Version": "28"}).encode() if "version" in self.path else b"OK"
         )
+        if self.server.hostile is not None:
+            self.send_response(HTTPStatus.OK)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                for part in self.server.hostile():
+                    self.wfile.write(part)
+                    self.wfile.flush()
+            return
         if "info" in self.path:
             body = json.dumps({"Swarm": self.server.swarm}).encode()
         self.send_response(self.server.status)
@@ -207,3 +219,54 @@ def test_what_a_daemon_is_in_a_swarm(
     assert told(Address(ip="127.0.0.1", engine_port=daemon.server_port), certs=authority.directory) == ("28", role)
     daemon.stop()
     assert told(Address(ip="127.0.0.1", engine_port=daemon.server_port), certs=authority.directory) == ("", "")
+
+
+def _slowly() -> Iterator[bytes]:
+    for _ in range(600):
+        yield b" "
+        time.sleep(0.1)
+
+
+NO_ANSWERS: dict[str, Callable[[], Iterable[bytes]]] = {
+    "without an end": lambda: itertools.repeat(b"[" + b" " * 65535),
+    "byte by byte": _slowly,
+    "a list": lambda: [b"[1, 2]"],
+    "a list of lists": lambda: [b"[[[]]]"],
+    "a text": lambda: [b'"text"'],
+    "deep": lambda: [b"[" * 100_000],
+    "deep in a table": lambda: [b'{"Version":' * 100_000],
+    "another kind": lambda: [b'{"Version": {"a": 1}, "Swarm": [1]}'],
+    "a number of thousands of digits": lambda: [b'{"Version": 1' + b"0" * 100_000 + b"}"],
+    "not UTF-8": lambda: [b'{"Version": "\xff\xfe"}'],
+    "escape sequences": lambda: [b'{"Version": "\\u001b[2J"}'],
+    "a surrogate": lambda: [b'{"Version": "\\ud800"}'],
+    "nothing": list,
+}
+
+
+@pytest.mark.parametrize("answer", NO_ANSWERS.values(), ids=NO_ANSWERS.keys())
+def test_answers_that_are_none(
+    daemon: Daemon, authority: Authority, answer: Callable[[], Iterable[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine is a machine's: its answers are bounded in size and time, and of another shape they are no answer."""
+    monkeypatch.setattr("pytest_machine.engine.LARGEST", 1 << 20)
+    daemon.hostile = answer
+    begun = time.monotonic()
+    assert told(address(daemon), certs=authority.directory, timeout=1) == ("", "")
+    with contextlib.suppress(*TROUBLE), Api(address(daemon), certs=authority.directory, timeout=1) as api:
+        [each["Id"] for each in api.get("/containers/json")]
+    assert time.monotonic() - begun < 8 * SLOWNESS
+
+
+@pytest.mark.parametrize("api", ["1.x", "\x1b[2J", "1." + "9" * 1000, "²", "../1.41"])
+def test_versions_that_are_none(daemon: Daemon, authority: Authority, api: str) -> None:
+    daemon.api = api
+    with pytest.raises(NotYet) as caught:
+        ping(address(daemon), certs=authority.directory)
+    assert str(caught.value).isprintable()
+
+
+def test_a_log_is_cut(daemon: Daemon, authority: Authority) -> None:
+    daemon.hostile = lambda: itertools.repeat(b"x" * 1000)
+    with Api(address(daemon), certs=authority.directory, timeout=5) as api:
+        assert api.read("/logs", size=5000) == b"x" * 5000
