@@ -316,6 +316,7 @@ def load(record: Record) -> None:
                 f"The images of '{source.asked}' could not be loaded into the machine '{record.name}'.",
                 facts={"reason": error},
                 hint="make the archive with: docker save -o image.tar IMAGE",
+                transient=False,
             ) from error
 
 
@@ -360,6 +361,7 @@ def _adopt(record: Record, access: Access, *, store: Store) -> None:
         raise DriverError(
             f"The machine '{record.name}' cannot be entered: there is no file '{error.filename}'.",
             hint="look at the paths among its driver's options",
+            transient=False,
         ) from error
 
 

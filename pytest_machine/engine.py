@@ -74,6 +74,7 @@ def load(address: Address, *, certs: Path, archive: Iterable[bytes], name: str, 
             f"Docker could not load the images of '{name}'.",
             facts={"reason": wrong[0] if wrong else f"HTTP {response.status}"},
             hint="make the archive with: docker save -o image.tar IMAGE",
+            transient=False,
         )
     return [str(one["stream"]).strip().partition(": ")[2] for one in said if "stream" in one]
 

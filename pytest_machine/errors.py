@@ -50,11 +50,22 @@ class MachineError(Exception):
     """The root: ``message`` (one sentence), ``facts`` (aligned below it) and ``hint`` (a command to type)."""
 
     exit_code: ClassVar[int] = 1
+    transient: bool = False
+    """Whether the same call may succeed when it is made again: only such a failure is retried."""
 
-    def __init__(self, message: str, *, facts: Mapping[str, object] | None = None, hint: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        facts: Mapping[str, object] | None = None,
+        hint: str = "",
+        transient: bool | None = None,
+    ) -> None:
         super().__init__(message)
         self.facts = dict(facts or {})
         self.hint = hint
+        if transient is not None:
+            self.transient = transient
 
     @property
     def message(self) -> str:
@@ -102,13 +113,19 @@ class Unsupported(UsageError):
 class DriverError(MachineError):
     """The outside world refused: a command failed, an API said no."""
 
+    transient = True
+
 
 class DriverUnavailable(DriverError):
     """The driver cannot run here; the hint is the remedy."""
 
+    transient = False
+
 
 class EngineFailed(DriverError):
     """The machine boots, but its Docker daemon ends whenever it is started; the facts hold its last words."""
+
+    transient = False
 
 
 class NotRunning(MachineError):
@@ -122,9 +139,13 @@ class MachineOff(NotRunning, ConnectionError):
 class ConnectFailed(MachineError):
     """SSH to the machine never came about: nothing is known of the command."""
 
+    transient = True
+
 
 class CommandFailed(MachineError):
     """A command ran in the machine and its return code was not 0."""
+
+    transient = True
 
     def __init__(
         self, message: str, *, result: Result, facts: Mapping[str, object] | None = None, hint: str = ""
@@ -147,6 +168,8 @@ class LimitExceeded(MachineError):
 
 class WaitTimeout(MachineError, TimeoutError):
     """A named condition did not come true in time; the facts say how long was waited and what was last seen."""
+
+    transient = True
 
 
 class StoreError(MachineError):

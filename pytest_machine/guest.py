@@ -113,6 +113,7 @@ class Guest:
                         f"The machine could not be made a Docker host: another program kept it from {step.says}.",
                         facts={"waited": f"{clock.monotonic() - begun:.0f} s", "last seen": said},
                         hint="see who holds the lock of the machine's packages: docker-machine ssh NAME ps ax",
+                        transient=True,
                     )
             else:
                 left -= 1
@@ -121,6 +122,7 @@ class Guest:
                         f"The machine could not be made a Docker host: {step.says} failed.",
                         facts={"returned": result.returncode, "it said": said},
                         hint="put it right there (docker-machine ssh NAME), then: docker-machine provision NAME",
+                        transient=True,
                     )
             clock.sleep(_PAUSE)
         return result.stdout

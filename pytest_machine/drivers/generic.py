@@ -111,6 +111,8 @@ class GenericDriver:
         key = Path(self.ssh_key).expanduser() if self.ssh_key else None
         if key is not None and not key.is_file():
             raise DriverError(
-                f'SSH key does not exist: "{self.ssh_key}"', hint="--generic-ssh-key takes the private key's file"
+                f'SSH key does not exist: "{self.ssh_key}"',
+                hint="--generic-ssh-key takes the private key's file",
+                transient=False,
             )
         return key

@@ -175,6 +175,7 @@ def ensure(
             f"The Debian release '{name}' does not carry Docker '{engine}' any more.",
             facts={"it carries": engines.upstream(found.docker)},
             hint=f"engine='{engines.upstream(found.docker)}'",
+            transient=False,
         )
     return found
 

@@ -182,6 +182,7 @@ def add(build: Path, tree: Path, *, name: str) -> str:
             f"The Docker of '{name}' does not run on this host.",
             facts={"it said": str(said).strip()[-500:]},
             hint="is it a build for this processor?",
+            transient=False,
         ) from error
     match = re.search(r"version v?([^\s,]+)", done.stdout)
     return match[1] if match else done.stdout.strip()[:40]

@@ -6,15 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_machine.birth import Witness
-from pytest_machine.errors import (
-    CommandFailed,
-    ConnectFailed,
-    DriverError,
-    DriverUnavailable,
-    MachineError,
-    ProvisionFailed,
-    WaitTimeout,
-)
+from pytest_machine.errors import MachineError
 
 if TYPE_CHECKING:
     from pytest_machine.driver import Driver
@@ -26,8 +18,6 @@ if TYPE_CHECKING:
     from .journal import Journal
     from .progress import Progress
 
-# What the outside world did to us, and may not do again. Whatever the user can mend stays wrong.
-_AGAIN = (DriverError, WaitTimeout, ProvisionFailed, ConnectFailed, CommandFailed)
 # Seconds to look at a machine that could not be made; several at once take no longer.
 _LOOK = 6.0
 
@@ -47,15 +37,15 @@ class Births(Witness):
         """Why machines had to be made again, a line each."""
 
     def create(self, lab: Lab, specs: Sequence[Spec]) -> list[Machine]:
-        """Make machines in a lab, all or none; what fails for no fault of the user's is tried again."""
+        """Make machines in a lab, all or none; what a second try may help is tried again."""
         for left in range(self._retries, -1, -1):
             try:
                 with self._progress.show(len(specs)):
                     return lab.create(*specs)
-            except _AGAIN as error:
+            except MachineError as error:
                 # What could not be taken back, or is still being made, would be in the way of a second try.
                 stays = {spec.name for spec in specs}.intersection(lab.store.names())
-                if not left or stays or isinstance(error, DriverUnavailable) or getattr(error, "__notes__", None):
+                if not left or not error.transient or stays or getattr(error, "__notes__", None):
                     raise
                 self.again.append(f"{', '.join(spec.name for spec in specs)}: {error.message}")
         raise AssertionError  # the last round returns or raises

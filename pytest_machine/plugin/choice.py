@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from pytest_machine.driver import Driver
     from pytest_machine.plugins import Registry
 
-_Hook = Callable[[], "Iterable[type[Driver]] | None"]
+_Hook = Callable[[], "Iterable[type[object]] | None"]
+_HOOKS = ("pytest_machine_drivers", "pytest_machine_provisioners")
 
 _DEFAULT = Asked(
     reuse="never", share="run", reset=True, teardown="rm", networks=(), needs=frozenset(), timeout=300.0, logs=(),
@@ -40,7 +41,7 @@ class Choice:
         self._config = config
         self._settings = settings
         self._registry: Registry | None = None
-        self._hooks: list[_Hook] = []  # the conftests' that `_registry` was made with
+        self._hooks: list[tuple[str, _Hook]] = []  # the conftests' that `_registry` was made with
         self._checked: dict[Spec, MachineError | None] = {}
         self._chosen: dict[frozenset[str], type[Driver] | DriverUnavailable] = {}
 
@@ -51,14 +52,16 @@ class Choice:
 
     @property
     def registry(self) -> Registry:
-        """Every driver: built in, installed, and of the conftests that are loaded by now."""
-        found = self._config.pluginmanager.hook.pytest_machine_drivers.get_hookimpls()
-        hooks = [cast("_Hook", hook.function) for hook in found]
+        """Every driver and provisioner: built in, installed, and of the conftests that are loaded by now."""
+        known = self._config.pluginmanager.hook
+        hooks = [
+            (name, cast("_Hook", found.function)) for name in _HOOKS for found in getattr(known, name).get_hookimpls()
+        ]
         if self._registry is None or hooks != self._hooks:
             from pytest_machine.plugins import Registry
 
             self._hooks = hooks
-            self._registry = Registry(extra=[_Conftest(function) for function in hooks])
+            self._registry = Registry(extra=[_Conftest(*hook) for hook in hooks])
             self._chosen.clear()
         return self._registry
 
@@ -175,5 +178,5 @@ class Choice:
 class _Conftest:
     """A conftest's hook as a plugin of its own: pytest has found it by its rules, our registry need not know them."""
 
-    def __init__(self, function: _Hook) -> None:
-        self.pytest_machine_drivers = lambda: function() or ()
+    def __init__(self, name: str, function: _Hook) -> None:
+        setattr(self, name, lambda: function() or ())

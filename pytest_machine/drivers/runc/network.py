@@ -94,6 +94,7 @@ def _free_subnet(book: Ledger, candidates: Iterable[str]) -> str:
     raise DriverError(
         f"This host already has a route to {names(tried) if len(tried) == 1 else 'every subnet that we know'}.",
         hint="ip route, then choose a free one with the option subnet=, such as '10.99.0.0/24'",
+        transient=False,
     )
 
 
@@ -470,6 +471,7 @@ def _own_subnet(book: Ledger, network: Network) -> str:
                 f"The network '{network.name}' cannot have the subnet '{wanted}': it overlaps with that of {whose}.",
                 facts={"that one": bridge.subnet},
                 hint="choose another: Net(subnet='10.1.0.0/24')",
+                transient=False,
             )
     return str(wanted)
 
