@@ -170,6 +170,10 @@ class WaitTimeout(MachineError, TimeoutError):
     """A named condition did not come true in time; the facts say how long was waited and what was last seen."""
 
     transient = True
+    stdout: str = ""
+    """Of a command in a machine: what it had printed by then."""
+    stderr: str = ""
+    """And on its error stream."""
 
 
 class StoreError(MachineError):

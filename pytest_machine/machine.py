@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from . import birth, certs, cleaning, client_environment, engine, service
 from .capture import LIMIT, OWN, Capture, Captures
-from .connection import AnyBytes, AnyPath
+from .connection import AnyBytes, AnyPath, words
 from .driver import (
     CAPABILITIES,
     Driver,
@@ -48,6 +48,7 @@ from .model import Address, Id, Network, Record, Result, Seen, Spec, State, mean
 from .options import configure
 from .plugins import Registry, another
 from .presence import is_forgotten
+from .process import SCRIPT, Process
 from .provisioner import COPYING_HERE, Tell
 from .service import HostPort
 from .ssh import SshConnection
@@ -118,6 +119,7 @@ class Machine:
         self._connection: SshConnection | None = None
         self._docker: docker.DockerClient | None = None
         self._captures: list[Capture] = []
+        self._processes: list[Process] = []
         self._everywhere: tuple[Captures, Path, int] | None = None  # what `capture_all` returned last
         self.equip: Callable[[Machine], None] | None = None
         """Called whenever it has booted here and its Docker answers: its lab gives it routes and what its links do."""
@@ -373,6 +375,18 @@ class Machine:
                 hint='machine.sh("ls -l | wc -l"), or machine.run("ls", "-l")',
             )
         return self.run("sh", "-c", script, check=check, timeout=timeout, input=input)
+
+    def start_process(self, *argv: AnyPath) -> Process:
+        """Start a command that goes on in the background, and return a handle: lines, wait, stop, returncode.
+
+        A context manager: ``with machine.start_process("tail", "-F", "/var/log/app.log") as log:``. The command ends
+        with the block, with `Process.stop`, with this process, and with the machine. It reads nothing.
+        """
+        said = words(argv)
+        with self._telling_state():
+            process = Process(said, self.name, self.connection.start("sh", "-c", SCRIPT, "sh", *said))
+        self._processes = [each for each in self._processes if each.returncode is None] + [process]
+        return process
 
     def put(
         self,
@@ -867,6 +881,9 @@ class Machine:
         self._let_go()
 
     def _end_captures(self) -> None:
+        for process in self._processes:
+            process.abandon()
+        self._processes.clear()
         for capture in list(self._captures):
             capture.close()
 

@@ -4,8 +4,8 @@ OpenSSH rather than a library: it is on every developer's machine, knows every k
 we typed. The user's own configuration, agent and known hosts play no part; the one host key that is accepted is the one
 that the machine was born with.
 
-A command is run by a shell of four words in the machine, which adds a mark to the error stream where the command itself
-returned 255: that is also what `ssh` returns when it fails, and the two must not be mixed up.
+A command is run by a shell of four words in the machine, which marks the end of what it printed and adds what it
+returned: 255 is also what `ssh` returns when it fails, and the two must not be mixed up.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ _SOCKET_LENGTH = 100 - 17
 # What OpenSSH says before it connects for itself because the machine allows no more commands on one connection.
 _NOISE = re.compile(r"^mux_client_request_session: .*\n", re.MULTILINE)
 
-_RUN = '"$@"; r=$?; [ "$r" -ne 255 ] || echo {mark} >&2; exit "$r"'
+# The end is marked on both streams: a process that the command left behind may hold them open for as long as it likes.
+_RUN = '"$@"; r=$?; {printed}echo {mark} "$r" >&2; exit "$r"'
+_PRINTED = 'echo {mark} "$r"; '
 # The name is made beside the target, because a rename is atomic only within a file system.
 _PUT_FILE = """\
 [ ! -d "$1" ] || { echo "$1 is a directory" >&2; exit 1; }
@@ -323,9 +325,11 @@ class SshConnection:
         take: Callable[[Conversation], None] | None = None,
     ) -> Result:
         """Run a command; what it prints is the result's, or goes to `take`."""
-        mark = f"ptm-{secrets.token_hex(8)}\n"
-        command = shlex.join(["sh", "-c", _RUN.format(mark=mark.strip()), "sh", *argv])
+        mark = f"ptm-{secrets.token_hex(8)}"
+        printed = _PRINTED.format(mark=mark) if take is None else ""
+        command = shlex.join(["sh", "-c", _RUN.format(mark=mark, printed=printed), "sh", *argv])
         begun = clock.monotonic()
+        lost = True
         result = Result(shown, LOST, "", self._connect(timeout if take is None else None))
         if not result.stderr:
             left = None if timeout is None else max(0.0, begun + timeout - clock.monotonic())
@@ -336,6 +340,8 @@ class SshConnection:
                     size=size or OUTPUT,
                     timeout=left,
                     silence=silence,
+                    mark=mark.encode(),
+                    marks_output=take is None,
                 ) as talk:
                     code = self._told(talk, shown, take, timeout)
             except FileNotFoundError as error:
@@ -345,8 +351,8 @@ class SshConnection:
                     raise _too_long(shown) from error
                 raise
             result = Result(shown, code, decoded(talk.printed), decoded(talk.errors))
-        lost = result.returncode == LOST and not result.stderr.endswith(mark)
-        result = replace(result, stderr=_NOISE.sub("", result.stderr.removesuffix(mark)))
+            lost = code == LOST and not talk.has_code
+        result = replace(result, stderr=_NOISE.sub("", result.stderr))
         if check:
             self._check(result, lost=lost)
         return result
@@ -383,11 +389,13 @@ class SshConnection:
                     hint="look at what is there: machine.run('ls', '-l', PATH)",
                 ) from None
             seen = _short(decoded(talk.errors)) or _short(decoded(talk.printed[-2000:])) or "nothing"
-            raise WaitTimeout(
+            late = WaitTimeout(
                 f"The command '{shown[0]}' on '{self._target}' did not end within {timeout:g} s.",
                 facts={**facts, "last seen": seen},
-                hint="allow a longer timeout, or look at what it waits for",
-            ) from None
+                hint="allow a longer timeout, look at what it waits for, or let it go on: machine.start_process(...)",
+            )
+            late.stdout, late.stderr = decoded(talk.printed), decoded(talk.errors)
+            raise late from None
 
     def _check(self, result: Result, *, lost: bool) -> None:
         """Raise what a command's return code means."""

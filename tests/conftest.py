@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 import hypothesis
 import pytest
 
+from pytest_machine.client_environment import uncovered
 from pytest_machine.owner import cache_dir
 from tests.dockerd import Dockerd, running
 
@@ -77,12 +78,14 @@ def rounds() -> Callable[[int, int], int]:
 @pytest.fixture(autouse=True)
 def environment_is_left_alone() -> Iterator[None]:
     """Whatever a run inside of a test shows in the environment is gone with it."""
-    before = dict(os.environ)
+    before = uncovered()
     yield
-    left = {name: value for name, value in os.environ.items() if before.get(name) != value}
+    # This test's own machine is shown until all of its fixtures are gone.
+    after = uncovered()
+    left = {name: value for name, value in after.items() if before.get(name) != value}
     left.pop("PYTEST_CURRENT_TEST", None)
     assert not left
-    assert not before.keys() - os.environ.keys() - {"PYTEST_CURRENT_TEST"}
+    assert not before.keys() - after.keys() - {"PYTEST_CURRENT_TEST"}
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ asked for, and ends with the program killed when a bound is met.
 from __future__ import annotations
 
 import queue
+import re
 import subprocess
 import threading
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from typing import IO, Self
 from . import clock
 
 _CHUNK = 1 << 16
+# Seconds that a program gets to end by itself once it has said its last, and the bytes of its mark.
+_AT_ONCE, _LONGEST_MARK = 0.1, 64
 # Chunks that wait to be read: a program that prints faster than we read has to wait.
 _WAITING = 8
 
@@ -43,6 +46,10 @@ class Conversation:
     `size` is how many bytes it may print in all, on both streams; `timeout` how many seconds it may run; `silence` how
     many seconds it may print nothing. Methods that read raise `TooMuch` and `TooLong`, after which the program is dead
     and what it had printed is in `printed` and `errors`. Raises `OSError` where it cannot be started.
+
+    A `mark`, a blank and a number at the end of a line of the error stream are the program's real return code. With
+    `marks_output` both streams have it, and its last words end there: a process that still holds the streams is not
+    waited for.
     """
 
     def __init__(
@@ -53,7 +60,14 @@ class Conversation:
         size: int,
         timeout: float | None = None,
         silence: float | None = None,
+        mark: bytes = b"",
+        marks_output: bool = False,
     ) -> None:
+        self._mark = re.compile(re.escape(mark) + rb" (\d+)\n") if mark else None
+        self._awaited = 2 if marks_output else 0
+        self._code: int | None = None
+        self._said = 0.0  # when the mark came
+        self._left_alone = False
         self._begun = clock.monotonic()
         self._timeout = timeout
         self._silence = silence
@@ -100,10 +114,25 @@ class Conversation:
         while self._more():
             if not keep:
                 self.printed.clear()
+        if self._open:
+            self._leave()
+            assert self._code is not None
+            return self._code
         try:
-            return self._process.wait(self._left())
+            code = self._process.wait(self._left())
         except subprocess.TimeoutExpired:
             raise self._too_long(silent=False) from None
+        return code if self._code is None else self._code
+
+    @property
+    def has_code(self) -> bool:
+        """Whether the mark has come."""
+        return self._code is not None
+
+    def _leave(self) -> None:
+        """Let it go on by itself, if it does not end at once; what it still prints is read and dropped."""
+        self._left_alone = True
+        self._over.set()
 
     def hurry(self, seconds: float) -> None:
         """Let it run for so many seconds more, and no longer."""
@@ -112,7 +141,7 @@ class Conversation:
     def kill(self) -> None:
         """End it now. Idempotent."""
         self._over.set()
-        if self._process.poll() is None:
+        if self._process.poll() is None and not self._left_alone:
             self._process.kill()
             self._process.wait()
 
@@ -120,16 +149,39 @@ class Conversation:
         """Take the next chunk; return whether there may be another."""
         if not self._open:
             return False
+        if self._marked:
+            return self._last()
         left = self._left()
         silent = self._silence is not None and (left is None or self._silence < left)
         try:
             where, part = self._chunks.get(timeout=self._silence if silent else left)
         except queue.Empty:
             raise self._too_long(silent=silent) from None
+        return self._take(where, part)
+
+    @property
+    def _marked(self) -> bool:
+        return self._awaited < 0
+
+    def _last(self) -> bool:
+        """Take what comes when all is said: mostly the ends of both streams, at once."""
+        if (left := self._said + _AT_ONCE - clock.monotonic()) <= 0:
+            return False
+        try:
+            return self._take(*self._chunks.get(timeout=left))
+        except queue.Empty:
+            return False
+
+    def _take(self, where: bytearray, part: bytes) -> bool:
         if not part:
             self._open -= 1
             return self._open > 0
+        before = len(where)
         where += part
+        if self._mark and (found := self._mark.search(where, max(0, before - _LONGEST_MARK))):
+            self._code, self._said = int(found[1]), clock.monotonic()
+            del where[found.start() : found.end()]
+            self._awaited = -1 if self._awaited == 1 else self._awaited - 1 if self._awaited else 0
         self._count += len(part)
         if self._count > self._size:
             self.kill()
@@ -147,9 +199,11 @@ class Conversation:
 
     def _pump(self, pipe: IO[bytes], where: bytearray) -> None:
         with pipe, suppress(OSError):
-            while (part := pipe.read(_CHUNK)) and self._hand(where, part):
+            while (part := pipe.read(_CHUNK)) and (self._hand(where, part) or self._left_alone):
                 pass
         self._hand(where, b"")
+        if self._left_alone:
+            self._process.wait()
 
     def _hand(self, where: bytearray, part: bytes) -> bool:
         while not self._over.is_set():
