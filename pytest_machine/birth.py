@@ -27,7 +27,7 @@ from .presence import is_forgotten
 from .provisioner import CONFIGURING, COPYING_HERE, COPYING_THERE, ENGINE_PORT, Wanted
 from .provisioners.daemon.plan import born_with
 from .store import Store, write
-from .support import clock
+from .support import clock, files, parsing
 from .waiting import NotYet, wait
 
 KEY = "id_ed25519"
@@ -322,7 +322,10 @@ def load(record: Record) -> None:
 
 def loaded(record: Record) -> list[str]:
     """Return the images, as they were asked for, that the machine was to have and that its driver does not give it."""
-    return [str(asked) for asked in json.loads(_text(record.directory / _LOADED) or "[]")]
+    try:
+        return list(parsing.texts(files.read_json(record.directory / _LOADED), "the list of images"))
+    except files.UNREADABLE:  # none were asked for, or it is damaged
+        return []
 
 
 def plan(record: Record, driver: Driver, *, store: Store, names: Names, settings: Engine) -> Seed:

@@ -36,7 +36,7 @@ from .plugins import Registry
 from .reaching import reachable
 from .schedule import Choice
 from .store import Store, write
-from .support import clock
+from .support import clock, files
 from .waiting import NotYet, wait
 from .ways import Placed, Ways, telling
 
@@ -302,7 +302,7 @@ class Lab:
     def _recall(self) -> None:
         """Learn what was declared of the lab by whom made it."""
         with contextlib.suppress(OSError, ValueError, BadSpec):
-            self._topology = Topology.from_json(json.loads(self._note.read_text("utf-8")))
+            self._topology = Topology.from_json(files.read_table(self._note))
             self._breaking.link(self._topology)
 
     def _bear(

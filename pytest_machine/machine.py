@@ -53,7 +53,7 @@ from .provisioner import COPYING_HERE, Tell
 from .service import HostPort
 from .ssh import SshConnection
 from .store import Store, write
-from .support import clock
+from .support import clock, files
 from .waiting import NotYet, wait
 
 if TYPE_CHECKING:
@@ -847,7 +847,7 @@ class Machine:
         if not isinstance(self.driver, SupportsReset) or self.state is not State.RUNNING:
             return False
         try:
-            pristine = json.loads((self.record.directory / _PRISTINE).read_text())
+            pristine = files.read_table(self.record.directory / _PRISTINE)
         except (OSError, ValueError):
             return False
         if self.driver.is_touched(self.record):

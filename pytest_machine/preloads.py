@@ -25,6 +25,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from pytest_machine.support import files, parsing
 from pytest_machine.support.folders import make_folder
 
 from . import engine
@@ -85,10 +86,10 @@ def _archive(path: Path) -> str:
         # Whoever writes to it changes these; the same memo as make's and git's.
         known = [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
         memo = _home() / "digests" / hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            found = json.loads(memo.read_text())
-            if found["stat"] == known:
-                return str(found["sha256"])
+        with contextlib.suppress(*files.UNREADABLE):
+            found = files.read_table(memo)
+            if found.get("stat") == known:
+                return parsing.text(found.get("sha256"), "'sha256'", empty=False)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
@@ -148,13 +149,17 @@ def find(name: str) -> Preload | None:
     """Return what is kept under a name; None when nothing is."""
     home = _home() / name
     try:
-        found = json.loads((home / "preload.json").read_text("utf-8"))
-        return Preload(name, home, found["size"], tuple(found["images"]), found["facts"])
+        found = files.read_table(home / "preload.json")
+        size = parsing.integer(found.get("size"), "'size'", least=0, most=1 << 62)
+        facts = {
+            key: parsing.plain(value, "'facts'") for key, value in parsing.table(found.get("facts"), "'facts'").items()
+        }
+        return Preload(name, home, size, parsing.texts(found.get("images"), "'images'"), facts)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except files.UNREADABLE as error:
         raise StoreError(
-            f"The preloaded images '{name}' are broken.", facts={"reason": error}, hint=f"rm -r {home}"
+            f"The preloaded images '{name}' are damaged.", facts={"reason": files.reason(error)}, hint=f"rm -r '{home}'"
         ) from error
 
 

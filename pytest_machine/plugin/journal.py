@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_machine.support import clock
+from pytest_machine.support import clock, files, parsing
 
 if TYPE_CHECKING:
     from pytest_machine.model import Record
 
 PHASES = ("creating", "waiting", "resetting", "destroying")
 """What takes time besides tests, in the order of a machine's life."""
+
+# Bytes of one worker's journal.
+_LARGEST = 256 << 20
 
 
 # Seconds.
@@ -123,10 +126,12 @@ class Journal:
     def gather(self, directory: Path) -> None:
         """Take in what workers wrote."""
         for path in sorted(directory.glob("journal-*.jsonl")):
-            with contextlib.suppress(OSError):
-                for line in path.read_text("utf-8").splitlines():
+            with contextlib.suppress(*files.UNREADABLE):
+                for line in files.read(path, largest=_LARGEST).splitlines():
                     with contextlib.suppress(ValueError, TypeError):  # the last line of one that was killed
-                        self.events.append(Event(**json.loads(line)))
+                        found = Event(**parsing.json_table(line, "an event"))  # type: ignore[arg-type]  # next
+                        parsing.time(found.begun, "'begun'")
+                        self.events.append(found)
         self.events.sort(key=lambda event: event.begun)
 
 

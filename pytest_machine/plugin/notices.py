@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_machine.store import write
-from pytest_machine.support import clock
+from pytest_machine.support import clock, files
 
 if TYPE_CHECKING:
     from .keeper import Keeper
@@ -64,8 +64,8 @@ class Notices:
 
     def _pass_on(self, place: Path) -> None:
         for path in sorted(place.glob("[!.]*.line")):
-            with contextlib.suppress(OSError):
-                line = path.read_text()
+            with contextlib.suppress(*files.UNREADABLE):
+                line = files.read_text(path)
                 path.unlink()
                 self._write(line)
 

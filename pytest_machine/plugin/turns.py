@@ -19,7 +19,7 @@ from pytest_machine.errors import DriverError, EngineFailed, MachineError
 from pytest_machine.kept import because_of
 from pytest_machine.model import Record, Spec, State
 from pytest_machine.store import Store, write
-from pytest_machine.support import clock
+from pytest_machine.support import clock, files
 from pytest_machine.support.folders import make_folder
 
 from .waking import awake
@@ -167,10 +167,9 @@ class Shared:
 def read(store: Store) -> dict[str, object]:
     """Return what is noted of a shared lab; empty for a lab that is none, or that nobody has made."""
     try:
-        found = json.loads((store.path / _NOTE).read_text())
-    except (OSError, ValueError):
+        return files.read_table(store.path / _NOTE)
+    except files.UNREADABLE:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def end(store: Store, keeper: Keeper) -> None:

@@ -87,7 +87,7 @@ def test_whole_or_not_at_all(cache: Path) -> None:
     assert (kept.facts, kept.size > 5000) == ({"owner": 7}, True)
     assert preloads.preloads() == [kept]
     (kept.path / "preload.json").write_text("{")
-    with pytest.raises(StoreError, match="broken"):
+    with pytest.raises(StoreError, match="damaged"):
         preloads.find("k-1")
 
 

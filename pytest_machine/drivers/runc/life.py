@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_machine.errors import DriverError
-from pytest_machine.support import clock
+from pytest_machine.support import clock, files
 
 from . import cgroups, kernel, leases, network, storage
 from .bundle import Bundle, capabilities
@@ -44,8 +44,8 @@ class Shape:
 def process(place: Place) -> int | None:
     """Return the pid of the machine's init, as the host counts; None when it does not run."""
     try:
-        pid = int(place.pid_file.read_text())
-    except (FileNotFoundError, ValueError):
+        pid = int(files.read(place.pid_file, largest=20))
+    except (OSError, ValueError):
         return None
     # The number may be somebody else's by now; only ours is in our group. A zombie is in none.
     mine = f"/{cgroups.ROOT}/{place.id}"

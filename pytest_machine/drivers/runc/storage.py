@@ -178,7 +178,8 @@ _CONSOLE_KEPT = 65536
 def keep_console(place: Place) -> None:
     """Keep the end of the console before the file system that it lies on is taken away."""
     if os.path.ismount(place.mounted_disk) or os.path.ismount(place.console):
-        (place.state / "console.log").write_bytes(_console(place))
+        with contextlib.suppress(OSError):  # on a full disk: to end a machine takes no space
+            (place.state / "console.log").write_bytes(_console(place))
 
 
 def console(place: Place) -> str:
