@@ -18,7 +18,7 @@ from pathlib import Path
 from . import certs, daemon, engine, preloads, ssh
 from .driver import Driver, SupportsAdoption, SupportsConsole, SupportsPower, SupportsPreload, SupportsReserve
 from .errand import Errand, wait_all
-from .errors import CleanupFailed, DriverError, EngineFailed, StoreError, WaitTimeout
+from .errors import CleanupFailed, DriverError, EngineFailed, StoreError, WaitTimeout, damaged
 from .model import Access, Address, Engine, Record, Seed, SeedFile, Spec, State, new_id
 from .options import options
 from .owner import host_id
@@ -388,7 +388,12 @@ def seed(record: Record) -> Seed:
 
 def _text(path: Path) -> str:
     """Return what a file says; one that was there before us has neither our login nor our host key."""
-    return path.read_text() if path.exists() else ""
+    try:
+        return files.read_text(path, "it")
+    except FileNotFoundError:
+        return ""
+    except files.UNREADABLE as error:
+        raise damaged(path, files.reason(error), hint="destroy the machine, and make it again") from error
 
 
 def write_hosts(record: Record, names: Names) -> bytes:

@@ -26,6 +26,11 @@ from pytest_machine.support.folders import PUBLIC, make_folder
 from .errors import BadSpec, StoreError
 from .model import Address, Record
 from .store import RECORD, write
+from .support import given
+from .support.files import UNREADABLE, read_table, reason
+from .support.parsing import Malformed, json_table, table, text
+from .support.parsing import path as path_of
+from .support.text import visible
 
 _OURS = "pytest-machine"
 _PEMS = ("ca.pem", "cert.pem", "key.pem")
@@ -50,9 +55,9 @@ def check_free(machine: str, id: str = "") -> None:
     found = _read(name)
     if found is None:
         return
-    ours = found.get("Metadata", {}).get(_OURS)
-    if not isinstance(ours, Mapping) or (ours.get("id") != id and _lives(ours)):
-        whose = ours.get("machine", "") if isinstance(ours, Mapping) else ""
+    ours = _ours(found)
+    if ours is None or (ours.get("id") != id and _lives(ours)):
+        whose = visible(str(ours.get("machine", "")), lines=False) if ours else ""
         raise BadSpec(
             f"There is already a Docker context '{name}'.",
             facts={"file": _meta(name), **({"machine": whose} if whose else {})},
@@ -95,8 +100,8 @@ def add(record: Record, address: Address, *, certs: Path | None = None) -> str:
 def has(record: Record) -> bool:
     """Whether the machine has a context."""
     found = _read(name_of(record.name))
-    ours = found.get("Metadata", {}).get(_OURS) if found else None
-    return isinstance(ours, Mapping) and ours.get("id") == record.id
+    ours = _ours(found) if found else None
+    return ours is not None and ours.get("id") == record.id
 
 
 def refresh(record: Record, *, certs: Path | None = None) -> None:
@@ -117,10 +122,12 @@ def left() -> list[str]:
     """Return the names of contexts of ours whose machines are not noted any more."""
     found = []
     for path in sorted((home() / "contexts" / "meta").glob("*/meta.json")):
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
-            data = json.loads(path.read_bytes())
-            if not _lives(data["Metadata"][_OURS]) and _meta(data["Name"]) == path:
-                found.append(data["Name"])
+        with contextlib.suppress(*UNREADABLE):
+            data = json_table(given.read(path), "it")
+            name = text(data.get("Name"), "its name", empty=False)
+            ours = _ours(data)
+            if ours is not None and not _lives(ours) and _meta(name) == path:
+                found.append(name)
     return found
 
 
@@ -135,34 +142,40 @@ def take(name: str) -> None:
 def _leave(name: str) -> None:
     """Have Docker use another context if it uses this one: it does nothing at all with one that is gone."""
     path = home() / "config.json"
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        data = json.loads(path.read_bytes())
-        if isinstance(data, dict) and data.pop("currentContext", None) == name:
+    with contextlib.suppress(FileNotFoundError, Malformed):
+        data = json_table(given.read(path), "it")
+        if data.pop("currentContext", None) == name:
             write(path.resolve(), json.dumps(data, indent="\t").encode(), mode=path.stat().st_mode & 0o777)
 
 
 def _lives(owner: Mapping[str, Any]) -> bool:
     """Whether the machine is still noted for which a context was made."""
     try:
-        directory = Path(owner["store"], "machines", owner["machine"])
+        store = path_of(owner.get("store"), "its store")
+        directory = store / "machines" / text(owner.get("machine"), "its machine", empty=False)
         if not (directory / RECORD).exists():
             return (directory / _THEIR_RECORD).exists()
-        return bool(json.loads((directory / RECORD).read_bytes())["id"] == owner["id"])
-    except (OSError, LookupError, TypeError, ValueError):  # in doubt it is
+        return bool(read_table(directory / RECORD).get("id") == owner.get("id"))
+    except UNREADABLE:  # in doubt it is
         return True
 
 
 def _read(name: str) -> dict[str, Any] | None:
-    path = _meta(name)
     try:
-        found = json.loads(path.read_bytes())
+        found = json_table(given.read(_meta(name)), "it")
+        found["Metadata"] = table(found.get("Metadata") or {}, "'Metadata'")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise _unreadable(name, error) from error
-    if not isinstance(found, dict) or not isinstance(found.get("Metadata", {}), dict):
-        raise _unreadable(name, "it is no table")
+    except UNREADABLE as error:
+        raise _unreadable(name, reason(error)) from error
     return found
+
+
+def _ours(found: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return what is noted of a context of ours; None for one that is somebody else's."""
+    metadata = found.get("Metadata")
+    ours = metadata.get(_OURS) if isinstance(metadata, Mapping) else None
+    return ours if isinstance(ours, Mapping) else None
 
 
 def _unreadable(name: str, reason: object) -> StoreError:

@@ -16,8 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .errors import BadSpec
+from .errors import BadSpec, damaged
 from .model import Engine, SeedFile, names
+from .support.files import read as read_state
+from .support.files import reason
+from .support.parsing import json_table
 
 # The image's init gives these as flags, and dockerd refuses to start with one that is in the file as well. The data is
 # where the machine's disk is; elsewhere it would lie on an overlay, on which Docker cannot store.
@@ -49,16 +52,36 @@ def files(engine: Engine) -> dict[str, SeedFile]:
 
 def read(directory: Path) -> Engine:
     """Return the settings whose files lie in a machine's directory; the other way round from `files`."""
-    kept = {path: directory / Path(path).name for path in FILES}
-    return read_files({path: SeedFile(file.read_bytes()) for path, file in kept.items() if file.exists()})
+    return read_files(_kept(directory))
 
 
 def planted(directory: Path, provider: str) -> dict[str, SeedFile]:
     """Return the files that a machine is born with: those that lie in its directory, with the label of its driver."""
-    kept = {path: directory / Path(path).name for path in FILES}
-    found = {path: SeedFile(file.read_bytes(), FILES[path]) for path, file in kept.items() if file.exists()}
+    found = _kept(directory)
     options = json.loads(found[_JSON].content) if _JSON in found else {}
     return {**found, _JSON: _config(labelled(options, provider))}
+
+
+def _kept(directory: Path) -> dict[str, SeedFile]:
+    """Return the files that lie in a machine's directory; raises `StoreError` for one that is damaged."""
+    found: dict[str, SeedFile] = {}
+    for path, mode in FILES.items():
+        file = directory / Path(path).name
+        try:
+            content = read_state(file, "it")
+            if path == _JSON:
+                json_table(content, "it")
+            else:
+                shlex.split(content.decode("utf-8"))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            # Malformed and UnicodeDecodeError among them. shlex's own error shows nothing of a secret.
+            raise damaged(
+                file, reason(error), hint=f"docker-machine rm {directory.name}, or: rm {shlex.quote(str(file))}"
+            ) from error
+        found[path] = SeedFile(content, mode)
+    return found
 
 
 def labelled(options: Mapping[str, object], provider: str) -> dict[str, object]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import json
 import os
 import socket
 import sys
@@ -18,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from .support import files, given, parsing
+from .support.text import visible
 
 if TYPE_CHECKING:
     import docker
@@ -111,7 +113,7 @@ def at(url: str, environ: Mapping[str, str]) -> Endpoint:
 def named(environ: Mapping[str, str], *, machine: bool = False) -> Endpoint:
     """Return the engine that `docker` would speak to with these variables, a `machine` that they name or not.
 
-    Raises `OSError`, `ValueError`, `KeyError` or `TypeError` when a context was chosen that cannot be read.
+    Raises `OSError` or `ValueError` when a context was chosen that cannot be read.
     """
     if environ.get("DOCKER_HOST") and (machine or not environ.get("DOCKER_MACHINE_NAME")):
         return at(environ["DOCKER_HOST"], environ)
@@ -120,11 +122,14 @@ def named(environ: Mapping[str, str], *, machine: bool = False) -> Endpoint:
     if chosen in ("", "default"):
         return Endpoint(SOCKET)
     digest = hashlib.sha256(os.fsencode(chosen)).hexdigest()
-    meta = json.loads((config / "contexts" / "meta" / digest / "meta.json").read_text("utf-8"))
-    found = meta["Endpoints"]["docker"]
+    # The user's own file, which may be a link.
+    path = config / "contexts" / "meta" / digest / "meta.json"
+    meta = parsing.json_table(given.read(path), f"the context '{visible(chosen, lines=False)}'")
+    found = parsing.table(parsing.table(meta.get("Endpoints"), "'Endpoints'").get("docker"), "'docker'")
     certs = config / "contexts" / "tls" / digest / "docker"
+    skip = parsing.boolean(found.get("SkipTLSVerify", False), "'SkipTLSVerify'")
     return Endpoint(
-        str(found["Host"]), str(certs) if certs.is_dir() else "", verify=not found.get("SkipTLSVerify", False)
+        parsing.text(found.get("Host"), "'Host'", empty=False), str(certs) if certs.is_dir() else "", verify=not skip
     )
 
 
@@ -134,6 +139,7 @@ def _config(environ: Mapping[str, str]) -> Path:
 
 def _current(config: Path) -> str:
     try:
-        return str(json.loads((config / "config.json").read_text("utf-8")).get("currentContext", ""))
-    except (OSError, ValueError, AttributeError):
+        found = parsing.json_table(given.read(config / "config.json"), "it")
+        return parsing.text(found.get("currentContext", ""), "it")
+    except files.UNREADABLE:
         return ""

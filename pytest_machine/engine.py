@@ -22,6 +22,8 @@ from .knock import ping as ping  # noqa: PLC0414  # others ask for it here
 from .model import Address
 from .support import clock, parsing
 from .support.text import decoded, visible
+from .support.validity import refusal
+from .waiting import NotYet
 
 if TYPE_CHECKING:
     import docker
@@ -235,6 +237,17 @@ def told(address: Address, *, certs: Path, timeout: float = 2) -> tuple[str, str
             return found, _role((api.get("/info") or {}).get("Swarm") or {})
         return found, ""
     return "", ""
+
+
+def refused(address: Address, *, certs: Path, timeout: float = 2) -> str:
+    """Return which certificate keeps the daemon from being asked, and why; empty where none does."""
+    try:
+        ping(address, certs=certs, timeout=timeout)
+    except OSError as error:
+        return refusal(error)
+    except NotYet:
+        return ""
+    return ""
 
 
 def _role(swarm: Mapping[str, Any]) -> str:

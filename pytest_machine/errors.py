@@ -16,6 +16,7 @@
     ├ ProvisionFailed                the machine could not be made a Docker host
     ├ TransferFailed                 a machine sent something other than the file or directory that was asked for
     ├ LimitExceeded                  a machine sends or holds more than is taken from it; the message names the limit
+    ├ CertificateInvalid             a certificate is not valid yet, or any more: waiting does not help
     ├ WaitTimeout(TimeoutError)      what, how long, what was last seen
     ├ StoreError                     a record or a key on disk is missing or broken
     └ CleanupFailed(ExceptionGroup)  everything was tried; these could not be destroyed
@@ -82,6 +83,17 @@ def refused(error: OSError) -> MachineError:
 
     number = {"errno": errno.errorcode.get(error.errno, error.errno)} if error.errno else {}
     return MachineError(sentence(error), facts={"reason": reason_of(error), **number}, hint=hint(error))
+
+
+def damaged(path: object, reason: object, hint: str) -> StoreError:
+    """Return that a file is not what it has to be: which one, why, and what to type."""
+    from .support.text import visible
+
+    return StoreError(
+        f"The file '{visible(str(path), lines=False)}' is damaged.",
+        facts={"reason": visible(str(reason), lines=False)},
+        hint=hint,
+    )
 
 
 class UsageError(MachineError):
@@ -164,6 +176,10 @@ class TransferFailed(MachineError):
 
 class LimitExceeded(MachineError):
     """A machine sends or holds more than is taken from it; the message names the limit."""
+
+
+class CertificateInvalid(MachineError):
+    """A certificate is not valid yet, or any more; the facts say by which clock. Waiting does not help."""
 
 
 class WaitTimeout(MachineError, TimeoutError):

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from .errors import BadSpec
 from .model import Id, check_name, names
+from .support.given import read_text
 
 Members = Mapping[str, Sequence[str]]
 """Machine → the networks that it sits on."""
@@ -203,14 +204,14 @@ class Topology:
 
         place = Path(path)
         try:
-            data = tomllib.loads(place.read_text("utf-8"))
+            data = tomllib.loads(read_text(place, "it"))
         except OSError as error:
             raise BadSpec(
                 f"The topology '{place}' cannot be read.",
                 facts={"reason": error.strerror or error},
                 hint="write its path as seen from the test's folder, or from pytest's rootdir",
             ) from error
-        except ValueError as error:  # TOML's own, and what is no UTF-8
+        except (ValueError, RecursionError) as error:  # TOML's own, and what is no UTF-8
             raise BadSpec(
                 f"The topology '{place}' is no TOML.", facts={"reason": error}, hint="[networks.front], [roles.web]"
             ) from error

@@ -32,6 +32,7 @@ from . import engine
 from .errors import BadSpec, MachineError, StoreError, UsageError
 from .owner import cache_dir
 from .store import write
+from .support import files, parsing
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 """What makes a word in ``preload=`` a file and not an image's name."""
@@ -196,9 +197,16 @@ def making(name: str) -> Iterator[None]:
 
 
 def preloads() -> list[Preload]:
-    """Return all that is kept, by name."""
-    found = (find(path.name) for path in sorted(_home().glob("*-*")) if path.suffix != ".partial")
+    """Return all that is kept, by name; what is damaged counts as kept for no machine that is known."""
+    found = (_any(path) for path in sorted(_home().glob("*-*")) if path.suffix != ".partial")
     return [one for one in found if one is not None]
+
+
+def _any(home: Path) -> Preload | None:
+    try:
+        return find(home.name)
+    except StoreError:
+        return Preload(home.name, home, 0, (), {})
 
 
 def use(kept: Preload, machine: Path) -> None:
@@ -215,7 +223,7 @@ def users(kept: Preload) -> list[Path]:
     """Return the directories of the machines that stand on it."""
     try:
         return sorted(link.readlink() for link in (kept.path / "users").iterdir() if link.exists())
-    except FileNotFoundError:  # somebody removes it
+    except (FileNotFoundError, NotADirectoryError):  # it is being removed, or damaged
         return []
 
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from .errors import ConnectFailed, MachineError, WaitTimeout
+from .errors import CertificateInvalid, ConnectFailed, MachineError, WaitTimeout
 from .support import clock
+from .support.validity import untimely
 
 T = TypeVar("T")
+
+# Seconds that a daemon which restarts with new certificates may go on with the old ones.
+_PATIENCE = 2.0
 
 
 class NotYet(Exception):
@@ -25,14 +29,27 @@ def wait(check: Callable[[], T], what: str, *, timeout: float, every: float = 0.
     pause after the first try, in seconds; pauses then grow by a tenth up to `longest`, so that a wait ends at most
     about a tenth of its length late. At `timeout`, seconds, `check` gets one last try, and then it is `WaitTimeout`.
     A check bounds its own time.
+
+    A certificate that is not valid yet, or any more, ends the wait: no further try changes that.
     """
     begun, tries, pause = clock.monotonic(), 0, every
+    refused: float | None = None
     while True:
         tries += 1
         try:
             return check()
         except (NotYet, OSError, ConnectFailed) as error:  # WaitTimeout is a TimeoutError, which is an OSError
             waited = clock.monotonic() - begun
+            if not (reason := untimely(error)):
+                refused = None
+            elif refused is None:
+                refused = waited
+            elif waited - refused >= _PATIENCE:
+                raise CertificateInvalid(
+                    f"{what} does not come about.",
+                    facts={"reason": reason, "waited": f"{waited:.1f} s"},
+                    hint="set the clock right, or renew the certificates: docker-machine regenerate-certs NAME",
+                ) from error
             if waited >= timeout:
                 raise WaitTimeout(
                     f"{what} did not come about within {timeout:g} s.",

@@ -31,6 +31,8 @@ from pytest_machine.arguments import READERS, Wrong, driver_options
 from pytest_machine.arguments import read as value_of
 from pytest_machine.errors import BadSpec, UsageError
 from pytest_machine.model import Engine, Id, Spec, check_name, names
+from pytest_machine.support.files import reason
+from pytest_machine.support.given import read_text
 
 if TYPE_CHECKING:
     from pytest_machine.driver import Driver
@@ -78,14 +80,15 @@ def read(file: Path, registry: Registry) -> list[Declared]:
 
 def _tables(file: Path) -> Mapping[str, Mapping[str, object]]:
     try:
-        content = tomllib.loads(file.read_text("utf-8"))
+        content = tomllib.loads(read_text(file, "it"))
     except FileNotFoundError:
         raise UsageError(
             f"There is no file '{file}'.", hint="name one with -f FILE, or write one: [machines.web]"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # TOML's own among them, and Malformed
+        why = "it is nested too deep" if isinstance(error, RecursionError) else reason(error)
         raise UsageError(
-            f"The file '{file}' cannot be read.", facts={"reason": error}, hint="it is TOML: https://toml.io"
+            f"The file '{file}' cannot be read.", facts={"reason": why}, hint="it is TOML: https://toml.io"
         ) from error
     for key in content.keys() - {"machines"}:
         raise _bad(file, key, "a file has tables of machines alone", f"write [machines.{key}]")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 import click
 
+from pytest_machine.support.text import visible
+
 from .command import Ours
 from .layout import HelpfulGroup
 
@@ -47,7 +49,10 @@ def ls() -> None:
     table = [("IMAGE", "DOCKER", "SIZE", "PATH")]
     for found in images.images():
         mark = "*" if images.current(found) else ""
-        table.append((found.name + mark, found.docker, f"{found.size >> 20} MiB", str(found.path)))
+        if found.broken:
+            click.echo(f"The image '{found.name}' is damaged: {found.broken}", err=True)
+        size = "damaged" if found.broken else f"{found.size >> 20} MiB"
+        table.append((found.name + mark, found.docker, size, str(found.path)))
     for driver, elsewhere in _elsewhere():
         table += [(name, f"({driver.name})", f"{size >> 20} MiB", "") for name, size in elsewhere.items()]
     table += [
@@ -55,7 +60,8 @@ def ls() -> None:
     ]
     widths = [max(len(row[column]) for row in table) for column in range(4)]
     for row in table:
-        click.echo("   ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        line = "   ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        click.echo(visible(line, lines=False))
 
 
 def _count(kept: Preload) -> str:

@@ -26,6 +26,7 @@ _TIMEOUT = 10
 # Seconds: a year, which systems can still wait for.
 _LONGEST = 365 * 86400
 _TIMED_OUT = "Timeout"
+_UNREACHED = "Cannot connect to the docker engine endpoint"
 _DEFAULT = (
     "table {{ .Name }}\t{{ .Active }}\t{{ .DriverName}}\t{{ .State }}\t{{ .URL }}\t{{ .Swarm }}\t{{ .DockerVersion }}"
     "\t{{ .Error}}"
@@ -353,7 +354,7 @@ def _telling(machine: Noted, looking: Errand[Mapping[Id, Seen]], timeout: float)
 
 
 def _told(machine: Noted, looking: Errand[Mapping[Id, Seen]], timeout: float) -> Row:
-    from pytest_machine.engine import told
+    from pytest_machine.engine import refused, told
     from pytest_machine.model import State
 
     from . import noted
@@ -369,6 +370,7 @@ def _told(machine: Noted, looking: Errand[Mapping[Id, Seen]], timeout: float) ->
         detail = "" if seen.state is State.STOPPED else " ".join(seen.detail.split())
         return replace(row, docker="Unknown", error=detail, seconds=clock.monotonic() - begun)
     docker, role = told(address, certs=machine.certificates, timeout=min(5.0, timeout * 0.4))
+    why = "" if docker else refused(address, certs=machine.certificates, timeout=min(2.0, timeout * 0.1)) or _UNREACHED
     here = os.environ.get("DOCKER_HOST")
     return replace(
         row,
@@ -377,7 +379,7 @@ def _told(machine: Noted, looking: Errand[Mapping[Id, Seen]], timeout: float) ->
         url=address.url,
         swarm=role,
         docker=f"v{docker}" if docker else "Unknown",
-        error="" if docker else "Unable to query docker version: Cannot connect to the docker engine endpoint",
+        error="" if docker else f"Unable to query docker version: {why}",
         seconds=clock.monotonic() - begun,
     )
 

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -28,6 +30,7 @@ from pytest_machine.offline import refuse
 from pytest_machine.store import write
 from pytest_machine.support import clock
 from pytest_machine.support.folders import PUBLIC, make_folder
+from pytest_machine.support.text import visible
 
 from . import build as _build
 from . import engines
@@ -71,6 +74,8 @@ class Image:
     docker: str = ""
     source: str = ""
     """The static build that its Docker is from; empty: Debian's own."""
+    broken: str = ""
+    """Why it cannot be used: what describes it is damaged. Empty: it can."""
 
     @property
     def name(self) -> str:
@@ -119,8 +124,8 @@ def known_as(name: str, engine: str | None = None) -> str:
     if engine is None or not engines.is_build(engine):
         return made
     if "://" in engine:
-        memo = _memo(engine)
-        return f"{made}+{memo.read_text()}" if memo.exists() else ensure(name, engine=engine).name
+        known = _text(_memo(engine))
+        return f"{made}+{known}" if known else ensure(name, engine=engine).name
     return f"{made}+{engines.digest(engines.existing(engine))}"
 
 
@@ -143,7 +148,8 @@ def version(image: str, engine: str | None = None) -> str:
 
 def _versions() -> dict[str, str]:
     """Return release → version of Docker: what was found in today's image of it, else what was seen in earlier ones."""
-    found = {image.suite: image.docker for image in images() if current(image) and "+" not in image.digest}
+    sound = [image for image in images() if current(image) and "+" not in image.digest and not image.broken]
+    found = {image.suite: image.docker for image in sound}
     return {suite: found.get(suite) or engines.SEEN.get(suite, "") for suite in SUITES}
 
 
@@ -216,7 +222,7 @@ def _derived(base: Image, build: str, tell: Progress) -> Image:
     """Return the image of a release with the programs of a static build, made now if it is not in the cache."""
     memo = _memo(build)
     if "://" in build:  # an address is read once
-        if memo.exists() and (found := _read(_beside(base, memo.read_text()))):
+        if (known := _text(memo)) and (found := _read(_beside(base, known))):
             return found
     elif found := _read(_beside(base, engines.digest(engines.existing(build)))):
         return found
@@ -272,8 +278,8 @@ def check(name: str = DEFAULT) -> None:
 
 
 def images() -> list[Image]:
-    """Return the images in the cache, those of older recipes included, by name."""
-    found = (_read(path) for path in sorted(_home().glob("*-*")) if path.suffix != ".partial")
+    """Return the images in the cache, those of older recipes and `broken` ones included, by name."""
+    found = (_any(path) for path in sorted(_home().glob("*-*")) if path.suffix != ".partial")
     return [image for image in found if image is not None]
 
 
@@ -373,18 +379,44 @@ def _home() -> Path:
 
 
 def _read(home: Path) -> Image | None:
+    """Return the image in a directory, or None where there is none; raises `StoreError` for one that is damaged."""
+    from pytest_machine.support import files, parsing
+
+    file = home / "image.json"
     try:
-        facts = json.loads((home / "image.json").read_text("utf-8"))
-        return Image(facts["suite"], facts["digest"], home / "tree", facts["size"], facts["docker"],
-                     facts.get("source", ""))  # fmt: skip
+        facts = files.read_table(file, "it")
+        texts = {key: parsing.text(facts.get(key), f"'{key}'") for key in ("suite", "digest", "docker")}
+        source = parsing.text(facts.get("source", ""), "'source'")
+        size = parsing.integer(facts.get("size"), "'size'", least=0, most=1 << 62)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except files.UNREADABLE as error:
         raise StoreError(
-            f"The image '{home.name}' is broken.",
-            facts={"file": home / "image.json", "reason": error},
-            hint=f"rm -r {home}",
+            f"The image '{visible(home.name, lines=False)}' is broken.",
+            facts={"file": file, "reason": files.reason(error)},
+            hint=f"rm -r {shlex.quote(str(home))}",
         ) from error
+    return Image(texts["suite"], texts["digest"], home / "tree", size, texts["docker"], source)
+
+
+def _any(home: Path) -> Image | None:
+    """Return the image in a directory, a damaged one by the name of that."""
+    try:
+        return _read(home)
+    except StoreError as error:
+        suite, _, digest = home.name.partition("-")
+        return Image(suite, digest, home / "tree", broken=str(error.facts["reason"]))
+
+
+def _text(memo: Path) -> str:
+    """Return the digest that a memo holds; empty where there is none that can be."""
+    from pytest_machine.support import files
+
+    try:
+        found = files.read_text(memo, largest=1000)
+    except files.UNREADABLE:
+        return ""
+    return found if re.fullmatch(r"[0-9a-f]{6,64}", found) else ""
 
 
 def _whole(home: Path) -> Image:

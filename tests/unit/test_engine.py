@@ -19,9 +19,11 @@ import pytest
 
 from pytest_machine.certs import Authority
 from pytest_machine.client_environment import covering
-from pytest_machine.engine import TROUBLE, Api, client, ping, told
+from pytest_machine.engine import TROUBLE, Api, client, ping, refused, told
+from pytest_machine.errors import CertificateInvalid
 from pytest_machine.model import Address
-from pytest_machine.waiting import NotYet
+from pytest_machine.support import clock
+from pytest_machine.waiting import NotYet, wait
 from tests.conftest import SLOWNESS
 
 
@@ -270,3 +272,43 @@ def test_a_log_is_cut(daemon: Daemon, authority: Authority) -> None:
     daemon.hostile = lambda: itertools.repeat(b"x" * 1000)
     with Api(address(daemon), certs=authority.directory, timeout=5) as api:
         assert api.read("/logs", size=5000) == b"x" * 5000
+
+
+@pytest.fixture(params=["expired", "not yet"])
+def untimely(
+    request: pytest.FixtureRequest, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Daemon, str]]:
+    """A daemon whose certificate was made by a clock that is years away."""
+    years = {"expired": -30, "not yet": 30}[request.param] * 365 * 86400
+    with monkeypatch.context() as patched:
+        patched.setattr(clock, "now", lambda: time.time() + years)
+        (tmp_path / "daemon").mkdir()
+        found = Daemon(authority, tmp_path / "daemon", "127.0.0.1")
+    yield found, "not valid any more" if request.param == "expired" else "not valid yet"
+    found.stop()
+
+
+def test_a_wait_ends_where_no_clock_makes_a_certificate_valid(
+    untimely: tuple[Daemon, str], authority: Authority
+) -> None:
+    daemon, words = untimely
+    begun = time.monotonic()
+    with pytest.raises(CertificateInvalid, match=f"{words}; the clock of this computer says 2"):
+        wait(lambda: ping(address(daemon), certs=authority.directory), "Docker on 'web'", timeout=300)
+    assert time.monotonic() - begun < 5 * SLOWNESS
+    assert words in refused(address(daemon), certs=authority.directory)
+
+
+def test_which_certificate_is_the_reason(daemon: Daemon, authority: Authority, tmp_path: Path) -> None:
+    where = address(daemon)
+    assert refused(where, certs=authority.directory) == ""
+    other = Authority.ensure(tmp_path / "other")
+    assert "not signed by the machine's authority" in refused(where, certs=other.directory)
+    assert "cannot be read" in refused(where, certs=tmp_path / "nowhere")
+    (tmp_path / "torn").mkdir()
+    for name in ("ca.pem", "cert.pem", "key.pem"):
+        (tmp_path / "torn" / name).write_bytes((authority.directory / name).read_bytes())
+    (tmp_path / "torn" / "key.pem").write_text("x")
+    assert "certificate" in refused(where, certs=tmp_path / "torn")
+    daemon.stop()
+    assert refused(where, certs=authority.directory) == ""

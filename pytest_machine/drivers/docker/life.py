@@ -16,7 +16,7 @@ from pytest_machine.errors import DriverError
 from pytest_machine.model import Record, SeedFile
 from pytest_machine.owner import cache_dir
 from pytest_machine.store import write
-from pytest_machine.support import clock
+from pytest_machine.support import clock, files, parsing
 
 from . import tags
 from .outer import Json, Outer, said
@@ -156,9 +156,9 @@ def _known(outer: Outer) -> list[str] | None:
     Noted for this engine as it is: of another version, on another kernel, it is tried again.
     """
     try:
-        found = json.loads((cache_dir() / "docker" / f"{_identity(outer)}.json").read_text("utf-8"))
-        return [str(each) for each in found["lacking"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        found = files.read_table(cache_dir() / "docker" / f"{_identity(outer)}.json")
+        return list(parsing.texts(found.get("lacking"), "'lacking'"))
+    except files.UNREADABLE:
         return None
 
 
