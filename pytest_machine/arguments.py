@@ -141,10 +141,14 @@ def _meant(value: object, words: Iterable[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else ""
 
 
+_MOST_MACHINES = 1000
+"""How many machines one mark or one table of machines.toml may ask for: more is a mistake."""
+
+
 def _count(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST_MACHINES:
         return value
-    raise Wrong("it takes a whole number, 1 or more", example=3)
+    raise Wrong(f"it takes a whole number from 1 to {_MOST_MACHINES}", example=3)
 
 
 def _number(value: object) -> object:

@@ -32,7 +32,6 @@ from . import engine
 from .errors import BadSpec, MachineError, StoreError, UsageError
 from .owner import cache_dir
 from .store import write
-from .support import files, parsing
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 """What makes a word in ``preload=`` a file and not an image's name."""
