@@ -31,6 +31,7 @@ import errno
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from .support.secrets import masked
 from .support.text import visible
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def _text(message: str, facts: Mapping[str, object], hint: str) -> str:
     if hint:
         lines.append(f"hint: {hint}")
     # Facts are often a machine's words, or a file's: neither may speak to the terminal.
-    return visible("\n".join(lines))
+    return masked(visible("\n".join(lines)))
 
 
 class MachineError(Exception):
@@ -62,9 +63,9 @@ class MachineError(Exception):
         hint: str = "",
         transient: bool | None = None,
     ) -> None:
-        super().__init__(message)
-        self.facts = dict(facts or {})
-        self.hint = hint
+        super().__init__(masked(message))
+        self.facts = {name: masked(value) if isinstance(value, str) else value for name, value in (facts or {}).items()}
+        self.hint = masked(hint)
         if transient is not None:
             self.transient = transient
 

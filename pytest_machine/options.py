@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from .errors import BadSpec
 from .model import Value, names
+from .support import secrets
 
 T = TypeVar("T")
 
@@ -130,6 +131,8 @@ def configure(driver: type[T], given: Mapping[str, Value]) -> T:
                 facts={"options": names(known)},
                 hint=f"did you mean '{close[0]}'?" if close else "take it out, or choose another driver",
             )
+        if known[key].secret:
+            secrets.learn(value)
         try:
             values[key] = _read(known[key], value)
         except (ValueError, TypeError, OverflowError) as error:  # the last: infinity is no whole number

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 
-MASK = "***"
+import pytest
+
+from pytest_machine.support.secrets import MASK, masked
 
 _WORDS = r"(?:pass(?:word|wd|phrase)?|token|secret|credentials?|api[_-]?key|private[_-]?key|access[_-]?key|_key)"
 _NAME = re.compile(_WORDS + r"|(?:^|_)key(?:$|_)|^auth$", re.IGNORECASE)
@@ -51,6 +53,7 @@ class Mask:
 
     def over(self, text: str) -> str:
         """Return the text without what is secret."""
+        text = masked(text)
         for value in sorted(self._values, key=len, reverse=True):
             text = text.replace(value, MASK)
         text = _KEY_BLOCK.sub(rf"-----BEGIN \1----- {MASK}", text)
@@ -62,3 +65,20 @@ class Mask:
 def _masked(match: re.Match[str]) -> str:
     quote = match[2][0] if match[2][0] in "\"'" else ""
     return f"{match[1]}{quote}{MASK}{quote}"
+
+
+class Masking:
+    """Takes the secrets of drivers out of every report: for the terminal, JUnit's XML and pytest-xdist's controller."""
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Mask what the other plugins and pytest itself have put together."""
+        report = yield
+        report.sections = [(masked(title), masked(text)) for title, text in report.sections]
+        report.user_properties = [
+            (name, masked(value) if isinstance(value, str) else value) for name, value in report.user_properties
+        ]
+        if report.longrepr is not None and (shown := str(report.longrepr)) != (hidden := masked(shown)):
+            where = report.longrepr
+            report.longrepr = (where[0], where[1], masked(where[2])) if isinstance(where, tuple) else hidden
+        return report

@@ -21,6 +21,7 @@ from .healing import Healing
 from .journal import Journal
 from .keeper import Keeper
 from .looking import Looking
+from .masking import Masking
 from .pool import Pool
 from .progress import Progress
 from .report import Report
@@ -71,6 +72,7 @@ def of(config: pytest.Config) -> Rooms:
         # Of two that come last, the one registered later comes first: the report looks when the keeper has finished.
         for name in ("environment", "healing", "looking", "report", "keeper", "upkeep"):
             config.pluginmanager.register(getattr(rooms, name), f"machine-{name}")
+        config.pluginmanager.register(Masking(), "machine-masking")
         config.pluginmanager.register(keeper.spares, "machine-spares")
         config.pluginmanager.register(keeper.notices, "machine-notices")
     return config.stash[_ROOMS]
