@@ -249,7 +249,7 @@ class Registry:
 def another(having: Sequence[str], need: str) -> str:
     """Return the hint for a driver that lacks what these others have."""
     if not having:
-        return f"do without '{need}', or pip install a driver that has it"
+        return f"no driver has '{need}' yet: do without it, or pip install a driver of another package that has it"
     return f"choose one that has it: @pytest.mark.machine(driver='{having[0]}'), or --machine-driver={having[0]}"
 
 

@@ -19,9 +19,9 @@ DEFAULT = "default"
 @click.option("-l", "--list", "listing", is_flag=True, help="Show the snapshots that there are; make none.")
 @click.pass_context
 def snapshot(ctx: click.Context, name: str, snapshot: str, *, listing: bool) -> None:
-    """Keep a machine's disk as it is now, under the name SNAPSHOT ('default'); one of that name is replaced.
+    """Save a machine's disk as SNAPSHOT ('default'). No built-in driver has snapshots yet.
 
-    What its driver cannot do is refused, with the drivers that can.
+    A snapshot of that name is replaced. A driver of another package may have snapshots.
     """
     from . import noted
 
@@ -40,7 +40,10 @@ def snapshot(ctx: click.Context, name: str, snapshot: str, *, listing: bool) -> 
 @click.argument("snapshot", default=DEFAULT)
 @click.pass_context
 def restore(ctx: click.Context, name: str, snapshot: str) -> None:
-    """Bring a machine's disk back as it was when SNAPSHOT ('default') was kept; what came after is lost."""
+    """Restore a machine's disk from SNAPSHOT ('default'). No built-in driver has snapshots yet.
+
+    What was written after the snapshot is lost.
+    """
     from . import noted
 
     machine = noted.load(ctx.ensure_object(Session), name).machine()

@@ -14,8 +14,8 @@ from pytest_machine.model import Isolation, State, names
 class ClockSkew(OfMachines):
     """The clock is wrong: ``ClockSkew(3600, "a")`` is an hour ahead, in seconds; a negative number is behind.
 
-    Only of a machine with a kernel of its own. Elsewhere the clock is its host's and everybody's; a time namespace
-    moves other clocks than the one that tells the time of day.
+    Only of a machine with a kernel of its own, which no driver has yet. Elsewhere the clock is its host's and
+    everybody's; a time namespace moves other clocks than the one that tells the time of day.
     """
 
     def __init__(self, seconds: float = 3600.0, *machines: object) -> None:

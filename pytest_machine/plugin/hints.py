@@ -22,7 +22,26 @@ _INSTEAD = {
 _OURS = ALL | {"swarm", *(f"{scope}_swarm" for scope in SCOPES)}
 
 
+# What Docker says of an image that it has not, and cannot pull.
+_NO_IMAGE = re.compile(
+    r"no such image|no such host|pull access denied|manifest (for \S+ )?(unknown|not found)|server misbehaving"
+    r"|registry-1\.docker\.io|toomanyrequests",
+    re.IGNORECASE,
+)
+
+
 def add_to(error: BaseException) -> None:
+    """Add a hint to an error of pytest's or Docker's that has to do with machines."""
+    if type(error).__module__ == "docker.errors":
+        if type(error).__name__ == "ImageNotFound" or _NO_IMAGE.search(str(error)):
+            error.add_note(
+                "hint: give the machine the image: @pytest.mark.machine(preload=['IMAGE']), or registry_mirror="
+            )
+    else:
+        _add_scope(error)
+
+
+def _add_scope(error: BaseException) -> None:
     """Add the hint to the error of a fixture of a wider scope that uses one of ours of a narrower scope."""
     if not isinstance(error, pytest.fail.Exception) or (found := _MISMATCH.match(str(error))) is None:
         return

@@ -62,6 +62,8 @@ class Tally:
     seconds: list[float] = field(default_factory=list)
     """Of each machine that became ready: from the call to ready."""
     failed: int = 0
+    adopted: int = 0
+    """Hosts that existed before the run and were used by it."""
     kinds: list[str] = field(default_factory=list)
     """How the machines are called in the header: ``runc (user-namespace), image trixie, Docker 26.1``."""
     left: list[str] = field(default_factory=list)
@@ -75,6 +77,7 @@ class Tally:
         """Count the other's as well."""
         self.seconds += other.seconds
         self.failed += other.failed
+        self.adopted += other.adopted
         self.kinds += [kind for kind in other.kinds if kind not in self.kinds]
         self.stay |= other.stay
         self.unseen += [line for line in other.unseen if line not in self.unseen]
@@ -154,14 +157,19 @@ class Keeper:
 
     def create(self, lab: Lab, specs: Sequence[Spec]) -> list[Machine]:
         """Make machines, all at once, and count them; all of them or none. Where memory is short, wait for it first."""
+        from pytest_machine.driver import SupportsAdoption
+
         try:
             with self.admitted(lab, specs):
                 made = self.births.create(lab, specs)
         except MachineError:
             self.tally.failed += len(specs)
             raise
-        self.tally.seconds += [machine.seconds for machine in made]
-        for kind in map(self.kind, specs):  # now, when the image is there
+        created = [machine for machine in made if not isinstance(machine.driver, SupportsAdoption)]
+        self.tally.seconds += [machine.seconds for machine in created]
+        self.tally.adopted += len(made) - len(created)
+        names = {machine.name for machine in created}
+        for kind in map(self.kind, [spec for spec in specs if spec.name in names]):  # now, when the image is there
             if kind not in self.tally.kinds:
                 self.tally.kinds.append(kind)
         for machine in made if self._keep_all else ():

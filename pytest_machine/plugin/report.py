@@ -70,7 +70,9 @@ class Report:
         tally.add(self._keeper.tally)
         tally.add(Tally(unseen=self._looking.unseen))
         left = self._keeper.tally.left
-        if not (tally.seconds or tally.failed or tally.stay or tally.unseen or left or self._keeper.kept):
+        if not (
+            tally.seconds or tally.adopted or tally.failed or tally.stay or tally.unseen or left or self._keeper.kept
+        ):
             return
         terminalreporter.section("machines")
         for line in summary(tally, left, self._keeper.kept):
@@ -128,6 +130,8 @@ def summary(tally: Tally, left: list[str], kept: Sequence[Kept] = ()) -> list[st
             lines.append(f"{count} machines made: {kinds}")
             median, longest = statistics.median(tally.seconds), max(tally.seconds)
             lines.append(f"ready after {median:.1f} s (median), {longest:.1f} s (longest)")
+    if tally.adopted:
+        lines.append(f"{tally.adopted} existing host{'' if tally.adopted == 1 else 's'} used")
     if tally.failed:
         lines.append(f"{tally.failed} could not be made")
     if left:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from .conftest import Run
+
 ASKED = ("machine", "machines", "lab", "swarm", "docker_client", "machine_factory")
 INSTEAD = {
     "class": ("class_machine", "class_lab", "class_lab", "class_swarm", "class_machine", "class_machine_factory"),
@@ -148,3 +150,21 @@ def test_a_stopped_machine_has_a_public_error(inner: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(
         ["E * pytest_machine.errors.MachineOff: The machine 'machine' does not run.", "*hint: *"]
     )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "ImageNotFound('no such image: busybox')",
+        "APIError('Get https://registry-1.docker.io/v2/: dial tcp: lookup registry-1.docker.io: no such host')",
+        "APIError('pull access denied for nope, repository does not exist')",
+    ],
+)
+def test_an_image_that_is_not_there(run: Run, error: str) -> None:
+    source = f"from docker.errors import *\ndef test_it(machine): raise {error}"
+    run(source, failed=1).stdout.fnmatch_lines(["E *hint: *preload=[[]'IMAGE'[]]*"])
+
+
+def test_any_other_error_of_docker(run: Run) -> None:
+    source = "from docker.errors import *\ndef test_it(machine): raise APIError('conflict')"
+    run(source, failed=1).stdout.no_fnmatch_line("*hint:*")

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from pytest_machine import service
-from pytest_machine.errors import CommandFailed, UsageError
+from pytest_machine.drivers.runc import RuncDriver
+from pytest_machine.errors import CommandFailed, DriverUnavailable, UsageError
 from pytest_machine.machine import _telling_shell
 from pytest_machine.model import Result
+from pytest_machine.plugin.keeper import Tally
+from pytest_machine.plugin.report import summary
 
 
 @pytest.mark.parametrize(
@@ -58,3 +63,23 @@ def test_words_of_a_shell(argv: tuple[str, ...], code: int, hint: str) -> None:
     with pytest.raises(CommandFailed) as caught, _telling_shell(argv):
         raise CommandFailed("It failed.", result=result)
     assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("tests", "hint"), [(True, f"sudo {sys.executable} -m pytest ..."), (False, "sudo /bin/docker-machine ...")]
+)
+def test_the_hint_to_be_root_is_the_front_ends(tests: bool, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr("sys.argv", ["/bin/docker-machine", "ls"])
+    if not tests:
+        monkeypatch.delitem(sys.modules, "pytest")
+    with pytest.raises(DriverUnavailable, match="needs root") as caught:
+        RuncDriver().check()
+    assert caught.value.hint == hint
+
+
+def test_hosts_that_existed_are_not_counted_as_made() -> None:
+    lines = summary(Tally(adopted=1), [])
+    assert lines == ["1 existing host used", "none is left"]
+    both = Tally(adopted=2, kinds=["runc"], seconds=[0.5])
+    assert summary(both, []) == ["1 machine made: runc; ready after 0.5 s", "2 existing hosts used", "none is left"]

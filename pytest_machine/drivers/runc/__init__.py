@@ -87,7 +87,7 @@ class RuncDriver:
         if sys.platform != "linux":
             raise DriverUnavailable("The driver 'runc' needs Linux.", hint="choose another: pytest-machine doctor")
         if os.geteuid() != 0:
-            raise DriverUnavailable("The driver 'runc' needs root.", hint=f"sudo {sys.executable} -m pytest ...")
+            raise DriverUnavailable("The driver 'runc' needs root.", hint=_as_root())
         absent = [program for program in _PROGRAMS if not installed(program)]
         if absent:
             packages = " ".join(sorted({_PROGRAMS[program] for program in absent}))
@@ -425,3 +425,8 @@ def _refuse_user_namespaces(reason: str) -> NoReturn:
         facts={"reason": reason},
         hint="for trusted tests only: @pytest.mark.machine(options={'userns': False})",
     )
+
+
+def _as_root() -> str:
+    """Return the hint to run this program as root: pytest, or the command line."""
+    return f"sudo {sys.executable} -m pytest ..." if "pytest" in sys.modules else f"sudo {sys.argv[0]} ..."
