@@ -32,7 +32,7 @@ networks = ["front", "back"]
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fake machine has no SSH, so nobody can be told who the others are."""
-    monkeypatch.setattr("pytest_machine.lab.Lab._tell", lambda self, again="": set())
+    monkeypatch.setattr("pytest_machine.lab.Lab._tell", lambda self, mine=(), *, again="": set())
 
 
 @pytest.mark.usefixtures("told")

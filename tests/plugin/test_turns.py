@@ -225,7 +225,6 @@ class TestWorkers:
             """
             import pytest
 
-from pytest_machine.support import clock
             @pytest.mark.parametrize("x", range(6))
             @pytest.mark.machine(reuse="session", options={"fail_create": "disk"})
             def test_it(machine, x): ...
@@ -479,7 +478,6 @@ class TestRuns:
             """
             import pytest
 
-from pytest_machine.support import clock
             @pytest.mark.machine(reuse="runs", options={"delay": 3.0})
             def test_it(machine): ...
             """

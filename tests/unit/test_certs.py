@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
-from pytest_machine import certs
 from pytest_machine.certs import Authority, expires
 from pytest_machine.errors import BadSpec, StoreError
+from pytest_machine.support import clock
 
 FILES = ["ca-key.pem", "ca.pem", "cert.pem", "key.pem"]
 
@@ -180,17 +180,10 @@ def test_what_is_old_is_renewed_and_what_was_signed_stays_good(
     before = content(authority.directory)
     shutil.copytree(authority.directory, tmp_path / "machine")
 
-    class Later(datetime):
-        days = 0
-
-        @classmethod
-        def now(cls, tz: object = None) -> datetime:  # type: ignore[override]  # the real one returns its own kind
-            return datetime.now(UTC) + timedelta(days=cls.days)
-
-    monkeypatch.setattr(certs, "datetime", Later)
+    today = datetime.now(UTC)
 
     def changed(days: int) -> list[str]:
-        Later.days = days
+        monkeypatch.setattr(clock, "utc", lambda: today + timedelta(days=days))
         Authority.ensure(authority.directory)
         after = content(authority.directory)
         return [name for name in FILES if before[name] != after[name]]
