@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from pytest_machine import Net, Role, Topology
+from pytest_machine.drivers.runc import firewall
+from pytest_machine.errors import DriverError
 from pytest_machine.lab import Lab
 from pytest_machine.machine import Machine
 from pytest_machine.model import Spec
@@ -99,12 +101,16 @@ class Stage:
 
     def reach_each_other(self) -> None:
         """See to it that the neighbours have each other, and the host has them."""
-        _, victim, third = self.machines
+        third = self.machines[2]
+        assert self.neighbours_answer()
+        assert third.run("hostname").stdout.strip() == third.name
+
+    def neighbours_answer(self) -> bool:
+        """Whether the victim reaches its neighbour by each of its addresses."""
         party = self.parties[2]
         targets = [party.ip, f"{party.link_local}%{self.device}", *([party.ip6] if party.ip6 else [])]
         pings = " && ".join(f"ping -n -c 1 -W 2 {target} >/dev/null" for target in targets)
-        victim.run("sh", "-c", pings)
-        assert third.run("hostname").stdout.strip() == third.name
+        return self.machines[1].run("sh", "-c", pings, check=False).returncode == 0
 
 
 def _device(machine: Machine) -> str:
@@ -122,7 +128,8 @@ def _party(machine: Machine, device: str) -> Party:
 @pytest.fixture(scope="module", params=["host", "lab"])
 def stage(hosts: Lab, request: pytest.FixtureRequest) -> Stage:
     made = Stage(hosts, request.param)
-    made.reach_each_other()
+    # A new address of IPv6 is not used before the kernel has asked whether it is free.
+    hosts.wait_until(made.neighbours_answer, "the neighbours")
     return made
 
 
@@ -171,3 +178,12 @@ def test_nobody_speaks_from_anothers_address(hosts: Lab, name: str) -> None:
         ear.bind((stage.ports[1], 3))
         ear.setblocking(False)
         _attack(stage, ON_THE_HOSTS_BRIDGE[name], ear)
+
+
+@pytest.mark.usefixtures("usable")
+def test_rules_that_are_refused_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a kernel without nftables for bridges goes without them."""
+    with pytest.raises(DriverError, match="'nft' failed"):
+        firewall._filter_frames("table bridge ptm-test { nonsense }\n")
+    monkeypatch.setattr(firewall, "_PROBE", "table nonsense ptm-probe {\n}\n")
+    firewall._filter_frames("table bridge ptm-test { nonsense }\n")

@@ -63,12 +63,12 @@ def guard(bridge: str, ports: Iterable[Port], *, sealed: bool = True) -> None:
     """
     given = list(ports)
     if given:
-        _filter_frames(bridge, honest(bridge, given))
+        _filter_frames(honest(bridge, given))
     if sealed:
         run("nft", "-f", "-", input=seal(bridge, given))
 
 
-def _filter_frames(bridge: str, rules: str) -> None:
+def _filter_frames(rules: str) -> None:
     """Put a bridge's table in force, unless the kernel lacks nftables for bridges; raises `DriverError`.
 
     Without such a kernel the static entries of the bridge's table and the settings of its ports hold alone.
@@ -76,9 +76,21 @@ def _filter_frames(bridge: str, rules: str) -> None:
     try:
         run("nft", "-f", "-", input=rules)
     except DriverError:
-        probe = f"table bridge {bridge}-probe {{ chain c {{ type filter hook prerouting priority 0; }} }}\n"
-        if succeeds("nft", "--check", probe):
-            raise
+        try:
+            run("nft", "--check", "-f", "-", input=_PROBE)
+        except DriverError:
+            return
+        raise
+
+
+# A chain that every kernel with nftables for bridges can have.
+_PROBE = """\
+table bridge ptm-probe {
+  chain probe {
+    type filter hook prerouting priority -300;
+  }
+}
+"""
 
 
 def open_up(bridge: str, subnet: str, ports: Iterable[Port], *, ipv6: bool = False, closed: Sequence[str] = ()) -> str:
@@ -95,7 +107,7 @@ def open_up(bridge: str, subnet: str, ports: Iterable[Port], *, ipv6: bool = Fal
         sealed = any(port.sealed for port in given) or f"table inet {bridge} " in chains
         guard(bridge, given, sealed=sealed)
     elif given := list(ports):
-        _filter_frames(bridge, honest(bridge, given, lab=True, closed=closed))
+        _filter_frames(honest(bridge, given, lab=True, closed=closed))
     for command in ("iptables", "ip6tables") if ipv6 else ("iptables",):
         if _filters_forwarding(chains, command) and not succeeds(command, "-w", "-C", *_accept(bridge)[0]):
             for rule in _accept(bridge):
