@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_machine import kept
-from pytest_machine.errors import MachineError, StoreError
+from pytest_machine.errors import MachineError, StoreError, refused
 from pytest_machine.model import Id, Record, Spec, new_id
 from pytest_machine.support import clock
 
@@ -441,8 +441,10 @@ def reported() -> Iterator[None]:
     except MachineError as error:
         raise _failure(error, error) from None
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno is None:
             raise
+        if error.errno not in _FULL:
+            raise _failure(refused(error), error) from None
         told = StoreError(
             f"The machine cannot be used: {error.strerror}.",
             facts={"file": error.filename} if error.filename else {},

@@ -181,9 +181,10 @@ class Looking:
                 "engine": engine_version(machine),
                 "seconds": f"{machine.seconds:.2f}",
             }
-            for name, value in found.items():
-                if value:
-                    item.user_properties.append((f"machine.{machine.name}.{name}", value))
+            new = {f"machine.{machine.name}.{name}": value for name, value in found.items() if value}
+            # A test has several reports when it has subtests or is run again: each property is there once.
+            others = [each for each in item.user_properties if each[0] not in new]
+            item.user_properties[:] = [*others, *new.items()]
         report.user_properties = list(item.user_properties)
 
     def _judge(self, item: pytest.Item, report: pytest.TestReport, uses: Sequence[used.Use]) -> None:

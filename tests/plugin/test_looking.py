@@ -382,3 +382,22 @@ def test_events_are_json(run: Run) -> None:
 
     event = Event(kind="test", machine="a", name="b", begun=1.0, ended=2.5, detail={"outcome": "failed"})
     assert Event(**json.loads(json.dumps(asdict(event)))) == event
+
+
+def test_properties_are_there_once_however_many_reports_a_test_has(inner: pytest.Pytester) -> None:
+    """As with subtests, and with plugins that run a failed test again."""
+    inner.makepyfile(
+        """
+        from _pytest.runner import CallInfo
+
+        def test_it(machine, request):
+            item = request.node
+            for _ in range(3):
+                call = CallInfo.from_call(lambda: None, "call")
+                item.ihook.pytest_runtest_makereport(item=item, call=call)
+            names = [name for name, _ in item.user_properties if name.startswith("machine.")]
+            assert names
+            assert len(names) == len(set(names))
+        """
+    )
+    inner.runpytest_inprocess().assert_outcomes(passed=1)
