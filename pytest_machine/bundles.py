@@ -38,17 +38,17 @@ def merged(theirs: Path, ca: bytes, target: Path) -> None:
 
 
 def hashed(theirs: str, ca: bytes, target: Path) -> None:
-    """Create the directory `target`: the certificates of `theirs` under their own names, and `ca` under its hash.
+    """Create the directory `target`: links to the files of `theirs` under their own names, and `ca` under its hash.
 
-    `theirs` names one directory or several, separated as in ``PATH``. An earlier `target` is replaced.
+    `theirs` names one directory or several, separated as in ``PATH``. An earlier `target` is replaced. Links, because
+    copies would take a megabyte for each machine; where links cannot be made (Windows), certificates are copied.
     """
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         temporary.chmod(0o755)
         for directory in filter(None, theirs.split(os.pathsep)):
             for file in _files(Path(directory)):
-                if found := list(_certificates(file)):
-                    _free(temporary / file.name).write_bytes(b"\n".join(found) + b"\n")
+                _link(_free(temporary / file.name), file)
         _free(temporary / f"{subject_hash(ca)}.0").write_bytes(ca)
         shutil.rmtree(target, ignore_errors=True)
         temporary.replace(target)
@@ -56,10 +56,18 @@ def hashed(theirs: str, ca: bytes, target: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _link(path: Path, file: Path) -> None:
+    try:
+        path.symlink_to(file.absolute())
+    except OSError:
+        if found := list(_certificates(file)):
+            path.write_bytes(b"\n".join(found) + b"\n")
+
+
 def _free(path: Path) -> Path:
     """Return a name that is not taken; OpenSSL counts in the suffix: ``5ed36f99.0``, ``5ed36f99.1``."""
     number = 0
-    while path.exists():
+    while os.path.lexists(path):
         number += 1
         path = path.with_suffix(f".{number}")
     return path

@@ -286,6 +286,8 @@ class Store:
 
     def _mkdir(self, directory: Path) -> None:
         try:
+            # What is above the store belongs to the user, and gets the mode that their umask gives.
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             make_folder(directory)
         except OSError as error:
             raise self._unusable(error) from error

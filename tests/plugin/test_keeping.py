@@ -164,7 +164,7 @@ def test_a_note_that_cannot_be_read_keeps(inner: pytest.Pytester, left: Left) ->
     inner.runpytest_inprocess("--machine-keep=failed")
     for record in left():
         (record.directory / "kept.json").write_text("{")
-        assert kept.because_of(record) == "its note cannot be read"
+        assert (kept.because_of(record) or "").startswith("its note is damaged (")
 
 
 class TestRm:

@@ -211,7 +211,7 @@ def test_a_machine_that_workers_share_has_one_test_at_a_time_and_an_end(inner: p
     """What a worker waited for its turn is not its test's time, and what the controller destroyed is destroyed."""
     inner.makeconftest(ASKING)
     inner.makepyfile(SHARED)
-    result = inner.runpytest_subprocess("-n2", "--machine-timeline=t.html")
+    result = inner.runpytest_subprocess("-v", "-n2", "--machine-timeline=t.html")
     result.assert_outcomes(passed=4)
     text = (inner.path / "t.html").read_text("utf-8")
     assert text.count(">destroyed</td>") == 1

@@ -49,7 +49,7 @@ class TestOneProcess:
         assert [entry["found"] for entry in log()] == [[], [], ["dirt-two"], []]
         assert len(left()) == (1 if scope == "runs" else 0)
 
-    def test_what_a_fixture_prepared_is_not_reset(self, inner: pytest.Pytester, log: Log, left: Left) -> None:
+    def test_a_scopes_fixture_and_reuse_are_two_machines(self, inner: pytest.Pytester, log: Log, left: Left) -> None:
         inner.makepyfile(
             """
             import pytest
@@ -63,7 +63,9 @@ class TestOneProcess:
             """
         )
         inner.runpytest_inprocess().assert_outcomes(passed=3)
-        assert [entry["found"] for entry in log()] == [[], [], ["dirt-one"]]
+        assert [entry["found"] for entry in log()] == [[], [], []]
+        before, one, two = (entry["id"] for entry in log())
+        assert before == two != one
         assert left() == []
 
     def test_one_that_cannot_be_reset_is_made_anew(self, run: Run, log: Log) -> None:
@@ -400,7 +402,18 @@ class TestRuns:
         inner.runpytest_inprocess().assert_outcomes(passed=1)
         assert left() == []
 
-    @pytest.mark.parametrize("hurt", ["kill", "destroy", "certificate"])
+    def test_a_killed_one_is_started_and_reset(self, inner: pytest.Pytester, log: Log, left: Left) -> None:
+        inner.makepyfile(ONE.format(image="x", seconds=0))
+        inner.runpytest_inprocess().assert_outcomes(passed=1)
+        (record,) = left()
+        FakeDriver().kill(record)
+        inner.runpytest_inprocess().assert_outcomes(passed=1)
+        first, second = log()
+        assert first["id"] == second["id"]
+        assert second["found"] == []
+        assert len(left()) == 1
+
+    @pytest.mark.parametrize("hurt", ["destroy", "certificate"])
     def test_a_stale_one_is_replaced(self, inner: pytest.Pytester, log: Log, left: Left, hurt: str) -> None:
         inner.makepyfile(ONE.format(image="x", seconds=0))
         inner.runpytest_inprocess().assert_outcomes(passed=1)
@@ -408,7 +421,7 @@ class TestRuns:
         if hurt == "certificate":
             (record.directory / "server.pem").write_bytes(_short_lived())
         else:
-            getattr(FakeDriver(), hurt)(record)
+            FakeDriver().destroy(record)
         inner.runpytest_inprocess().assert_outcomes(passed=1)
         first, second = log()
         assert first["id"] != second["id"]
