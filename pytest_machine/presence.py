@@ -7,7 +7,6 @@ asks here instead of remembering.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Iterable
 
 from .driver import Driver
@@ -15,7 +14,7 @@ from .errand import Errand
 from .errors import MachineError
 from .model import Id, Record, Seen, State
 from .store import RECORD
-from .support import clock
+from .support import clock, files
 
 # Seconds that all drivers together get to answer.
 _ANSWER = 10.0
@@ -24,12 +23,12 @@ _ANSWER = 10.0
 def is_forgotten(record: Record) -> bool:
     """Return whether the store no longer has the machine: its directory is gone, or belongs to another machine."""
     try:
-        found = json.loads((record.directory / RECORD).read_bytes())
+        found = files.read_table(record.directory / RECORD, "the record")
     except FileNotFoundError:
         return not record.directory.is_dir()
-    except (OSError, ValueError, RecursionError):
+    except files.UNREADABLE:
         return False  # damage is no proof of an end
-    return isinstance(found, dict) and found.get("id", record.id) != record.id
+    return found.get("id", record.id) != record.id
 
 
 def look(machines: Iterable[tuple[Driver, Record]], *, timeout: float = _ANSWER) -> dict[Id, Seen]:

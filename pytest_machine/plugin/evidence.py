@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from pytest_machine import engine
+from pytest_machine import engine, presence
 from pytest_machine.birth import KEY, KNOWN_HOSTS
 from pytest_machine.driver import Driver, SupportsConsole, SupportsReset
+from pytest_machine.errand import Errand
 from pytest_machine.errors import MachineError
+from pytest_machine.model import State
 from pytest_machine.ssh import SshConnection
 from pytest_machine.store import Store
 from pytest_machine.support import clock, parsing
@@ -33,6 +35,8 @@ SECONDS = 15.0
 """For one machine, all in all."""
 _ANSWER = 4.0
 """For one answer of its engine."""
+_LOOKED = 2.0
+"""For its driver to say whether it is there, before its engine and SSH are asked."""
 _CONTAINERS = 20
 """How many containers are looked at, newest first."""
 _LINES = 200
@@ -102,10 +106,16 @@ def gather(record: Record, driver: Driver, *, seconds: float = SECONDS) -> Evide
         lines = shlex.split((record.directory / "machine.env").read_text("utf-8"))
         mask.learn([line.partition("=")[2] for line in lines])
     witnesses: dict[str, Callable[[], None]] = {"its driver": lambda: _outside(record, driver, desk)}
+    looked = Errand(lambda: presence.look([(driver, record)], timeout=_LOOKED)[record.id].state)
+
+    def if_present(ask: Callable[[], None]) -> Callable[[], None]:
+        # The address of a machine that is gone may be another machine's by now.
+        return lambda: None if looked.result() is State.ABSENT or presence.is_forgotten(record) else ask()
+
     if (address := record.address) is not None:
-        witnesses["its Docker"] = lambda: _engine(record, address, desk, mask)
+        witnesses["its Docker"] = if_present(lambda: _engine(record, address, desk, mask))
         if address.ssh_port:
-            witnesses["SSH"] = lambda: _inside(record, address, desk, seconds=seconds)
+            witnesses["SSH"] = if_present(lambda: _inside(record, address, desk, seconds=seconds))
     failures: dict[str, str] = {}
     threads = {name: _start(name, ask, failures) for name, ask in witnesses.items()}
     deadline = clock.monotonic() + seconds

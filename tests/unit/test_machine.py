@@ -14,6 +14,7 @@ from pytest_machine.drivers.runc import RuncDriver
 from pytest_machine.errors import ConnectFailed, NotRunning, Unsupported, UsageError
 from pytest_machine.machine import Machine
 from pytest_machine.model import Address, Id, Record, Seen, State
+from pytest_machine.plugin import evidence
 from pytest_machine.plugins import Registry
 from pytest_machine.store import Store
 
@@ -193,3 +194,16 @@ def test_the_errors_are_said_to_be_public() -> None:
     said = re.findall(r"^from pytest_machine\.errors import (.*)$", page, re.MULTILINE)
     named = {name.strip() for line in said for name in line.split(",")}
     assert {"CommandFailed", "WaitTimeout", "Unsupported", "UsageError"} <= named <= set(vars(errors))
+
+
+@pytest.mark.parametrize(("state", "asked"), [(State.ABSENT, []), (State.RUNNING, ["Docker", "SSH"])])
+def test_a_report_asks_nothing_at_the_address_of_one_that_is_gone(
+    unreachable: Machine, monkeypatch: pytest.MonkeyPatch, state: State, asked: list[str]
+) -> None:
+    """Another machine may have its address by now."""
+    found: list[str] = []
+    monkeypatch.setattr(Seeing, "now", state)
+    monkeypatch.setattr(evidence, "_engine", lambda *_: found.append("Docker"))
+    monkeypatch.setattr(evidence, "_inside", lambda *_, **__: found.append("SSH"))
+    evidence.gather(unreachable.record, unreachable.driver)
+    assert sorted(found) == asked
