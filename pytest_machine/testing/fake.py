@@ -117,7 +117,11 @@ class FakeDriver:
         for link, owner in (*self._links("networks/*"), *self._links("ports")):
             if owner == record.id:
                 link.unlink(missing_ok=True)
-        _remove(self._tags(record.id))
+        tags = self._tags(record.id)
+        _remove(tags)
+        # Of a creation that was killed while it wrote them.
+        for half in tags.parent.glob(f".{tags.name}.*.tmp"):
+            half.unlink(missing_ok=True)
 
     def look(self, records: Sequence[Record]) -> Mapping[Id, Seen]:
         """Return state and address of many, reading the directory once."""
