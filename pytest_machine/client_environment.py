@@ -1,7 +1,8 @@
-"""The variables that make Docker's clients talk to a machine, for every place that sets or shows them.
+"""The variables that make Docker's clients talk to a machine, for every place of this process that sets them.
 
-Fixtures, `Machine.env`, Compose and ``docker-machine env`` all use `changes`. It covers the variables that name an
-engine, and the ones that come between a client and the machine: proxies, bundles of authorities, another context.
+Fixtures, `Machine.env` and Compose all use `changes`; ``docker-machine env`` prints Docker Machine's own set. It covers
+the variables that name an engine, and the ones that come between a client and the machine: proxies, bundles of
+authorities, another context.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from pytest_machine.machine import Machine
 from pytest_machine.model import Address, Id, Isolation, Record, Seed, Seen, State
 from pytest_machine.options import configure
 from pytest_machine.ssh import SshConnection
+from pytest_machine.support import trees
 from pytest_machine.waiting import wait
 
 if TYPE_CHECKING:
@@ -184,10 +185,8 @@ def forget(store: Path, name: str) -> None:
     directory = store / "machines" / name
     try:
         for child in directory.iterdir():
-            if child.is_dir() and not child.is_symlink():
-                shutil.rmtree(child)
-            elif child.name != CONFIG:
-                child.unlink(missing_ok=True)
+            if child.name != CONFIG:
+                trees.remove(child)
         (directory / CONFIG).unlink(missing_ok=True)
         directory.rmdir()
     except OSError as error:
