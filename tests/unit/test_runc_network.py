@@ -28,6 +28,8 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A host without machines, whose kernel does what it is told: only the book-keeping is tested here."""
     for module in (leases, places):
         monkeypatch.setattr(module, "STATE", tmp_path)
+    for module in (leases, network):
+        monkeypatch.setattr(module, "stray_bridges", lambda _book: set())
     monkeypatch.setattr(network, "_raise_bridge", lambda bridge: None)
     monkeypatch.setattr(network, "_routes", set)
     monkeypatch.setattr(network, "_subordinate_ranges", list)
