@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,34 +65,44 @@ def nothing_is_left() -> None:
     assert not list((STATE / "store/machines").iterdir())
 
 
-def fill() -> None:
-    """Leave no byte."""
+def fill(*, again: bool = False) -> None:
+    """Leave no byte; `again`: nor of what is freed from now on."""
     descriptor = os.open(STATE / "filler", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    with contextlib.suppress(OSError):
-        while os.write(descriptor, bytes(1 << 16)):
-            pass
-    with contextlib.suppress(OSError):
-        while os.write(descriptor, bytes(1)):
-            pass
+    while True:
+        for size in (1 << 16, 1):
+            with contextlib.suppress(OSError):
+                while os.write(descriptor, bytes(size)):
+                    pass
+        if not again:
+            break
+        time.sleep(0.001)
     os.close(descriptor)
 
 
-def no_inodes() -> None:
-    """Leave room for no file."""
-    (STATE / "many").mkdir()
-    for number in range(10**6):
+def no_inodes(*, again: bool = False) -> None:
+    """Leave room for no file; `again`: nor in place of those that go from now on."""
+    (STATE / "many").mkdir(exist_ok=True)
+    number = 10**6 if again else 0
+    while True:
         try:
+            number += 1
             (STATE / "many" / str(number)).touch()
         except OSError:
-            return
-    raise AssertionError("inodes do not end")
+            if not again:
+                return
+            time.sleep(0.001)
 
 
-def removed(how: Callable[[], None], *arguments: str) -> None:
+def removed(how: Callable[..., None], *arguments: str) -> None:
     """Destroy machines on a full disk; their addresses are free afterwards."""
     first, second = create("web"), create("db")
     how()
-    done = program(*arguments)
+    # What is freed meanwhile is taken at once, as by a log that nothing stops.
+    with subprocess.Popen(
+        [sys.executable, "-c", f"from tests.real import damaged; damaged.{how.__name__}(again=True)"]
+    ) as filling:
+        done = program(*arguments)
+        filling.kill()
     assert done.returncode == 0
     for path in (STATE / "filler", *(STATE / "many").glob("*")):
         path.unlink(missing_ok=True)
@@ -157,8 +168,6 @@ def reaped() -> None:
     )  # fmt: skip
     print(done.stdout)
     assert ip.read_text()
-    import time
-
     end = time.monotonic() + 60
     while ids() or list((STATE / "home/runs").glob("[!.]*")):
         assert time.monotonic() < end, (ids(), list((STATE / "home/runs").rglob("*")))
