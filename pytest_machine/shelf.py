@@ -94,7 +94,9 @@ class Shelf:
 
         Return why others could not be removed.
         """
-        errors = []
+        errors: list[str] = []
+        if not self.path.is_dir():  # taking the lock would create it
+            return errors
         with self._lock():
             for place in sorted(self.path.glob("[!.]*-*")):
                 with contextlib.suppress(PermissionError):

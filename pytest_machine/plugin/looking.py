@@ -155,6 +155,10 @@ class Looking:
             error = call.excinfo.value if call.excinfo is not None else None
             machines = [use.machine for use in uses]
             shown: list[tuple[str, str]] = []
+            packets: list[tuple[str, str]] = []
+            # First, because it ends the captures: the evidence shows the machine's processes without ours.
+            with guarded("packets", report.sections):
+                packets += self.packets.sections(item.nodeid)
             with guarded("evidence", report.sections):
                 shown += self._looked_at(item, machines)
             with guarded("the drawing of the lab", report.sections):
@@ -162,8 +166,7 @@ class Looking:
             self._unborn.clear()
             if error is None or not usage.is_wrong(error):
                 report.sections += shown
-            with guarded("packets", report.sections):
-                report.sections += self.packets.sections(item.nodeid)
+            report.sections += packets
         elif call.when == "call" and report.passed:
             with guarded("the drawing of the lab", report.sections):
                 self._pictures.passed(item, uses)

@@ -110,7 +110,7 @@ class TestPlugin:
         assert docker("machine", "ls").out == program.here("ls").out
         assert docker("machine", "status", "web").out == "Running\n"
         assert docker("machine", "env", "web", "--shell=sh").out.endswith(
-            "# eval $(docker machine env web --shell=sh)\n"
+            '# eval "$(docker machine env web --shell=sh)"\n'
         )
         # Errors and exit codes are ours, on our streams.
         said, own = docker("machine", "ip", "nix"), program.here("ip", "nix")

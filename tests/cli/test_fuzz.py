@@ -324,6 +324,7 @@ class Damage:
             for name in (b"\xff\xfe", b"\x1b[2J", b"-rf", b"a\nb", b"x" * 255):
                 Path(os.fsdecode(os.fsencode(path) + b"/" + name)).touch()
         elif self.name != "missing":
+            path.parent.mkdir(parents=True, exist_ok=True)  # a command may have removed it, as `context --rm` does
             path.write_bytes(self.bytes(content or b""))
 
     def bytes(self, content: bytes) -> bytes:

@@ -21,7 +21,7 @@ def test_env(program: Program) -> None:
         f'export DOCKER_CERT_PATH="{program.store.load("a").directory}"',
         'export DOCKER_MACHINE_NAME="a"',
     ]
-    assert "# eval $(python -m pytest_machine env --shell bash a)" in said.out
+    assert '# eval "$(python -m pytest_machine env --shell bash a)"' in said.out
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a Unix shell reads it")
