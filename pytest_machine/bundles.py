@@ -18,7 +18,7 @@ from pathlib import Path
 from .store import write
 
 _CERTIFICATE = re.compile(rb"-----BEGIN ((?:TRUSTED |X509 )?CERTIFICATE)-----\r?\n.*?-----END \1-----", re.DOTALL)
-# More than any list of authorities has; a special file or somebody's disk image is not read to its end.
+# More than any list of authorities has; a special file or a disk image is not read to its end.
 _LIMIT = 16 << 20
 
 # ASN.1's types of text, by tag, and how each is encoded.

@@ -134,7 +134,7 @@ class Cover:
 
 _covers: list[Cover] = []
 """Those in force, outermost first."""
-# Values that are a machine's alone: one that is there after its cover has ended was saved and put back by somebody.
+# Values that are a machine's alone: one that is there after its cover has ended was saved and put back by other code.
 _UNIQUE = ("DOCKER_HOST", "DOCKER_CERT_PATH", *_BUNDLES, _DIRECTORY)
 _ended: dict[str, set[str]] = {}
 

@@ -172,7 +172,7 @@ def _read(name: str) -> dict[str, Any] | None:
 
 
 def _ours(found: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return what is noted of a context of ours; None for one that is somebody else's."""
+    """Return our part of a context's metadata; None for a context that we did not make."""
     metadata = found.get("Metadata")
     ours = metadata.get(_OURS) if isinstance(metadata, Mapping) else None
     return ours if isinstance(ours, Mapping) else None
