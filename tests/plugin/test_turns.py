@@ -363,11 +363,12 @@ class TestRuns:
             import pathlib, pytest
             from patience import until
 
-            @pytest.mark.machine(reuse="runs", image="x")
-            def test_it(request):
+            @pytest.fixture(scope="module")
+            def after_the_other_worker():
                 until(pathlib.Path("had").exists)
-                request.getfixturevalue("machine")
-                assert 0
+
+            @pytest.mark.machine(reuse="runs", image="x")
+            def test_it(after_the_other_worker, machine): assert 0
             """,
         )
         result = inner.runpytest_subprocess("--machine-keep=failed", "-n", "2", "--dist=loadfile")
