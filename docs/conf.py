@@ -18,7 +18,6 @@ release = version = installed("pytest-machine")
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "from_code",
 ]
@@ -31,9 +30,9 @@ myst_heading_anchors = 3
 # Docstrings write code in single backticks.
 default_role = "code"
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
-autodoc_typehints_description_target = "documented"
-autodoc_class_signature = "separated"
+autodoc_typehints = "signature"
+autodoc_class_signature = "mixed"
+autodoc_default_options = {"exclude-members": "__init__"}
 
 html_theme = "furo"
 html_title = "pytest-machine"
