@@ -102,7 +102,7 @@ def test_every_fault(name: str) -> None:
     page = (DOCS / "faults.md").read_text("utf-8")
     assert "```{faults}" in page
     assert f"``{name}(" in (faults()[name].__doc__ or ""), "no example in its docstring"
-    takes = page.partition("## What works where")[2].partition("\n\nWhat")[0]
+    takes = page.partition("## Requirements")[2].partition("\n\nIf")[0]
     assert f"`{name}`" in takes or name == "Partition"
 
 
