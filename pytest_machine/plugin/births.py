@@ -36,11 +36,16 @@ class Births(Witness):
         self.again: list[str] = []
         """Why machines had to be made again, a line each."""
 
+    @property
+    def progress(self) -> Progress:
+        """What shows how many machines are ready."""
+        return self._progress
+
     def create(self, lab: Lab, specs: Sequence[Spec]) -> list[Machine]:
         """Make machines in a lab, all or none; what a second try may help is tried again."""
         for left in range(self._retries, -1, -1):
             try:
-                with self._progress.show(len(specs)):
+                with self._progress.show(lab.store.path, len(specs)):
                     return lab.create(*specs)
             except MachineError as error:
                 # What could not be taken back, or is still being made, would be in the way of a second try.
@@ -54,7 +59,7 @@ class Births(Witness):
         """Note it; a machine whose Docker answers is ready."""
         self._journal.note(what, record, begun, ended)
         if what == "waiting":
-            self._progress.tick()
+            self._progress.tick(record.store)
 
     def failed(self, record: Record, driver: Driver, error: BaseException) -> None:
         """Keep its console and its daemon's log: they are all that will be left of it."""

@@ -333,6 +333,7 @@ class Keeper:
             try:
                 self._run = Run.begin(self.id)
                 self.journal.open(self._run.directory)
+                self.births.progress.open(self._run.directory)
             except OSError as error:
                 raise StoreError(
                     "The run cannot be noted, so no machine is made.",
@@ -396,6 +397,7 @@ class Keeper:
             given[_CONTROLLER_INPUT] = self._join().owner
         if self._run is not None:
             self.notices.listen()
+            self.births.progress.listen()
 
     def pytest_keyboard_interrupt(self) -> None:
         """Ctrl-C, SIGTERM or `pytest.exit`: tell the workers, which hear of it from nobody else in time."""

@@ -75,6 +75,7 @@ def of(config: pytest.Config) -> Rooms:
         config.pluginmanager.register(Masking(), "machine-masking")
         config.pluginmanager.register(keeper.spares, "machine-spares")
         config.pluginmanager.register(keeper.notices, "machine-notices")
+        config.pluginmanager.register(births.progress, "machine-progress")
     return config.stash[_ROOMS]
 
 
