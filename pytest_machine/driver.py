@@ -50,6 +50,7 @@ __all__ = [
     "SupportsReboot",
     "SupportsReserve",
     "SupportsReset",
+    "SupportsSharedHost",
     "SupportsSnapshotNames",
     "SupportsSnapshots",
     "Trouble",
@@ -286,6 +287,15 @@ class SupportsAdoption(Protocol):
 
     def access(self, record: Record) -> Access:
         """Return how the machine is entered; raises `DriverError` when what that takes is not there. Cheap."""
+        ...
+
+
+@runtime_checkable
+class SupportsSharedHost(Protocol):
+    """The host existed before the run and other runs may want it: one run uses it at a time. No test can need it."""
+
+    def host(self) -> str:
+        """Return what is the same for all names of the host, such as ``192.0.2.1:22``."""
         ...
 
 

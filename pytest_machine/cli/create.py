@@ -362,11 +362,7 @@ def _engine(given: Mapping[str, Any]) -> Engine:
 
 
 def _make(ctx: click.Context, session: Session, spec: Spec) -> Record:
-    from pytest_machine import birth, images
-    from pytest_machine.driver import SupportsAdoption
     from pytest_machine.errors import MachineError, UsageError
-
-    from .progress import Progress
 
     try:
         driver = session.registry.configure(spec)
@@ -378,6 +374,34 @@ def _make(ctx: click.Context, session: Session, spec: Spec) -> Record:
     click.echo("Running pre-create checks...")
     if refused is not None:
         _refused(ctx, refused)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(_host(driver))
+        except MachineError as error:
+            _refused(ctx, error)
+        return _make_now(session, spec, driver)
+
+
+def _host(driver: Driver) -> contextlib.AbstractContextManager[None]:
+    """Use a host that existed before for as long as it is made a machine; raise where a test run uses it."""
+    from pytest_machine.driver import SupportsSharedHost
+
+    if not isinstance(driver, SupportsSharedHost):
+        return contextlib.nullcontext()
+    from pytest_machine.hosts import using
+    from pytest_machine.model import new_id
+    from pytest_machine.owner import state_dir
+
+    return using(state_dir(), driver.host(), run=str(new_id()), timeout=0)
+
+
+def _make_now(session: Session, spec: Spec, driver: Driver) -> Record:
+    from pytest_machine import birth, images
+    from pytest_machine.driver import SupportsAdoption
+    from pytest_machine.errors import MachineError
+
+    from .progress import Progress
+
     with Progress() as progress, images.heard(lambda what, done, _: progress.tell(spec.name, f"{what}, {done:.0%}")):
         progress.tell(spec.name, "reserving its address")
         unborn = birth.note(spec, store=session.store, registry=session.registry)

@@ -25,6 +25,7 @@ from pytest_machine.model import Id, Record, Spec, new_id
 from pytest_machine.support import clock
 
 from .choice import Choice
+from .hosts import Hosts
 from .matrix import Matrix
 from .notices import Notices
 from .spares import Spares
@@ -99,6 +100,7 @@ class Keeper:
         self.spares = Spares(self, choice.settings.spares)
         self.turns = Turns(self, ttl=choice.settings.ttl)
         self.notices = Notices(config, self)
+        self.hosts = Hosts(self)
         self._ledger: Ledger | None = None
         self.tally = Tally()
         self.births = births
@@ -160,6 +162,7 @@ class Keeper:
         from pytest_machine.driver import SupportsAdoption
 
         try:
+            self.hosts.take(lab, specs)
             with self.admitted(lab, specs):
                 made = self.births.create(lab, specs)
         except MachineError:
@@ -215,6 +218,7 @@ class Keeper:
     def forget(self, lab: Lab) -> None:
         """Know nothing more of a lab in which nothing was made."""
         self._labs.remove(lab)
+        self.hosts.release(lab)
 
     def kind(self, spec: Spec) -> str:
         """Return the description of such a machine in the header: driver, isolation, image and version of Docker."""
@@ -233,6 +237,7 @@ class Keeper:
             with self.journal.span("destroying", [machine.record for machine in lab]):
                 lab.destroy(kill=kill)
         self._labs.remove(lab)
+        self.hosts.release(lab)
 
     def withdrew(self, records: Iterable[Record]) -> bool:
         """Return whether no further test should have these machines, because one stays as a failed test left it."""
@@ -275,6 +280,7 @@ class Keeper:
         finally:
             self._run = None
             self._labs.clear()
+            self.hosts.release_all()
             if self._heartbeat:
                 self._heartbeat.stop()
             if self._ledger is not None:

@@ -123,12 +123,17 @@ class Spares:
         """Return the machines that a test will have made for itself alone; none if it has none, or they are wrong."""
         if not uses_machine(item) or TEST.isdisjoint(item.fixturenames) or item.get_closest_marker("skip"):  # type: ignore[attr-defined]  # `uses_machine`
             return ()
+        from pytest_machine.driver import SupportsSharedHost
+
         from .pool import shared_scope
 
         choice = self._keeper.choice
         try:
             asked = [choice.completed(one) for one in levels.asked(item)]
-            return [choice.spec(one) for one in asked] if shared_scope(asked) == "never" else ()
+            specs = [choice.spec(one) for one in asked] if shared_scope(asked) == "never" else []
+            # A host that exists cannot be prepared while another test, or another run, uses it.
+            driver = choice.registry.driver
+            return () if any(issubclass(driver(spec.driver), SupportsSharedHost) for spec in specs) else specs
         except MachineError:
             return ()  # the test will say it
 
