@@ -35,6 +35,7 @@ from .sight import guarded
 if TYPE_CHECKING:
     from pytest_machine.lab import Lab
     from pytest_machine.machine import Machine
+    from pytest_machine.model import Id
 
     from .evidence import Evidence
     from .marker import Asked
@@ -54,6 +55,7 @@ class Looking:
         self._settings = settings
         self._journal = journal
         self._test = ""
+        self._had: dict[Id, used.Use] = {}  # what the running test used, also when it is gone since
         self._unlooked: list[str] = []
         self._unborn: list[tuple[str, Evidence]] = []  # what to call the try, what was seen of it
         self.artifacts = Artifacts(config, settings.artifacts)
@@ -96,6 +98,7 @@ class Looking:
     def got(self, node: Node) -> None:
         """Capture packets of a wider scope's machines, which the running test has got."""
         self.packets.begin(use.machine for use in used.by(node))
+        self._had |= {use.machine.id: use for use in used.by(node) if not use.machine.gone}
 
     def could_not_be_made(self, evidence: Evidence, why: str) -> None:
         """Take what was seen of a machine that is gone now; the report of the test gets it if that fails for it."""
@@ -111,6 +114,7 @@ class Looking:
         """Note which machines the test used, and for how long."""
         self._test = item.nodeid
         self._unborn.clear()
+        self._had.clear()
         begun = clock.now()
         try:
             return (yield)
@@ -121,14 +125,16 @@ class Looking:
             with self._noting("packets"):
                 self.packets.settle(item.nodeid, failed=outcome == "failed" or item.stash.get(_TORN, False))
             detail = {"outcome": outcome, "run": f"{begun:.6f}"}
-            for use in used.of(item):
+            # A wider scope's machines go in the teardown of the scope's last test, which used them all the same.
+            for use in (self._had | {use.machine.id: use for use in used.of(item)}).values():
                 since = max(begun, use.since)
                 with self._noting(f"the timeline of '{use.machine.name}'"):
                     self._journal.note("test", use.machine.record, since, text=item.nodeid, detail=detail)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_teardown(self) -> Generator[None, object, object]:
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
         """End the captures, before the machines go or somebody else has them."""
+        self._had |= {use.machine.id: use for use in used.of(item)}
         with self._noting("packets"):
             self.packets.stop()
         return (yield)

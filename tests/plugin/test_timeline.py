@@ -179,6 +179,20 @@ def test_of_a_run(inner: pytest.Pytester, arguments: tuple[str, ...]) -> None:
     assert {">web<", ">db<"} <= set(re.findall(r">\w+<", figure))
 
 
+@pytest.mark.parametrize("scope", ["class", "module", "session"])
+@pytest.mark.parametrize("body", ["...", "{}_machine.destroy()"], ids=["left", "destroyed"])
+def test_the_last_test_of_a_scope_has_a_bar_too(inner: pytest.Pytester, scope: str, body: str) -> None:
+    fixture = f"{scope}_machine"
+    inner.makepyfile(
+        f"class TestAll:\n    def test_first(self, {fixture}): ...\n"
+        f"    def test_last(self, {fixture}): {body.format(scope)}\n"
+    )
+    result = inner.runpytest_inprocess("--machine-timeline=t.html")
+    result.assert_outcomes(passed=2)
+    text = (inner.path / "t.html").read_text("utf-8")
+    assert re.findall(r'title="[^"]*::(test_\w+): passed,', text) == ["test_first", "test_last"]
+
+
 # The first that has it holds it until the other worker asks for it, whenever that comes.
 SHARED = """
 import pathlib, pytest, time
