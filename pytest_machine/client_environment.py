@@ -1,6 +1,7 @@
 """The variables that make Docker's clients talk to a machine, for every place of this process that sets them.
 
-Fixtures, `Machine.env` and Compose all use `changes`; ``docker-machine env`` prints Docker Machine's own set. It covers
+Fixtures, `Machine.env` and Compose all use `changes`; ``docker-machine env`` prints Docker Machine's own set, and
+takes the exceptions of ``--no-proxy`` from `extended`. It covers
 the variables that name an engine, and the ones that come between a client and the machine: proxies, bundles of
 authorities, another context.
 """
@@ -84,6 +85,22 @@ def excepting(environ: Mapping[str, str], ip: str) -> str:
     if "*" in known:
         return "*"
     return ",".join(dict.fromkeys([*known, *_written(ip)]))
+
+
+def extended(environ: Mapping[str, str], ip: str) -> tuple[str, str]:
+    """Return the variable of exceptions that Docker Machine's ``--no-proxy`` sets, and its value with the address.
+
+    It is ``no_proxy`` where the user has set that, else ``NO_PROXY``.
+    """
+    name = "no_proxy" if environ.get("no_proxy") else "NO_PROXY"
+    return name, _with(environ.get(name, ""), ip)
+
+
+def _with(value: str, ip: str) -> str:
+    known = re.split(r"[,\s]+", value.strip())
+    if "*" in known:
+        return "*"
+    return ",".join([*([value] if value else []), *(each for each in _written(ip) if each not in known)])
 
 
 def _written(ip: str) -> list[str]:

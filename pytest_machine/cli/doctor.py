@@ -22,6 +22,7 @@ def doctor(ctx: click.Context) -> None:
     Of one that cannot, why not, and the remedy. Machines whose records are damaged are named, too.
     """
     from pytest_machine.errors import MachineError
+    from pytest_machine.options import configure, from_environment
     from pytest_machine.plugins import Registry
 
     registry = Registry()
@@ -29,7 +30,8 @@ def doctor(ctx: click.Context) -> None:
     usable = 0
     for name in registry.names():
         try:
-            driver = registry.driver(name)()
+            kind = registry.driver(name)
+            driver = configure(kind, from_environment(kind))
             driver.check()
         except MachineError as error:
             click.echo(f"{name:<{width}}  no   {error.message}")

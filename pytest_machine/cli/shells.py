@@ -127,12 +127,3 @@ def detect_shell(environ: Mapping[str, str], *, windows: bool = False) -> str:
         inside = "documents" in environ.get("PSModulePath", "").lower()
         return "powershell" if inside else "cmd"
     raise UsageError("Error: Unknown shell", hint="docker-machine env --shell bash")
-
-
-def no_proxy(environ: Mapping[str, str], ip: str) -> tuple[str, str]:
-    """Return the variable that names what no proxy is asked for, and its value with `ip` among it."""
-    name = "no_proxy" if environ.get("no_proxy") else "NO_PROXY"
-    value = environ.get(name, "")
-    if ip and ip not in value.split(","):
-        value = f"{value},{ip}" if value else ip
-    return name, value

@@ -63,13 +63,14 @@ def env(
 
     Argument is a machine name.
     """
-    from .shells import no_proxy as excepted
+    from pytest_machine.client_environment import extended
+
     from .shells import render_env
 
     variables = _unset(names) if unset else _set(ctx.ensure_object(Session), names, swarm)
     chosen = shell or _shell()
     if no_proxy:
-        variables.append(excepted(os.environ, _host(variables)))
+        variables.append(extended(os.environ, _host(variables)))
     text = render_env(variables, shell=chosen, command=[*argv0(), *sys.argv[1:]], unset=unset)
     click.echo(text, nl=not text.endswith("\n"))
 

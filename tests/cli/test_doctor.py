@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 from click.testing import CliRunner, Result
@@ -12,6 +13,7 @@ from pytest_machine.cli import main
 from pytest_machine.driver import Driver
 from pytest_machine.drivers.runc import RuncDriver
 from pytest_machine.errors import DriverUnavailable
+from pytest_machine.options import option
 from pytest_machine.testing.fake import FakeDriver
 
 Doctor = Callable[..., Result]
@@ -49,6 +51,24 @@ def test_one_that_works_is_enough(doctor: Doctor) -> None:
         "           hint: sudo moon --install",
         "fake  yes  privileged",
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool(FakeDriver):
+    name = "pool"
+    folder: str = option("", help="where it is")
+
+    def check(self) -> None:
+        if not self.folder:
+            raise DriverUnavailable("It needs a folder.", hint="POOL_FOLDER=/path")
+
+
+def test_a_driver_has_the_options_of_its_variables(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor(Pool).output.startswith("pool  no   It needs a folder.")
+    monkeypatch.setenv("POOL_FOLDER", "/pool")
+    assert doctor(Pool).output == "pool  yes  privileged\n"
+    monkeypatch.setenv("POOL_DELAY", "soon")
+    assert "POOL_DELAY" in doctor(Pool).output or "delay" in doctor(Pool).output
 
 
 def test_none_works(doctor: Doctor) -> None:

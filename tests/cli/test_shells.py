@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_machine.cli.shells import detect_shell, no_proxy, render_env
+from pytest_machine.cli.shells import detect_shell, render_env
+from pytest_machine.client_environment import extended
 from pytest_machine.errors import UsageError
 
 COMMAND = ("docker-machine", "env", "default")
@@ -98,19 +99,43 @@ def test_a_shell_that_nothing_tells() -> None:
     assert caught.value.hint == "docker-machine env --shell bash"
 
 
-@pytest.mark.parametrize(
-    ("environ", "expected"),
-    [
-        ({}, ("NO_PROXY", "10.0.0.2")),
-        ({"NO_PROXY": "a,b"}, ("NO_PROXY", "a,b,10.0.0.2")),
-        ({"no_proxy": "a", "NO_PROXY": "b"}, ("no_proxy", "a,10.0.0.2")),
-        ({"no_proxy": "", "NO_PROXY": "b"}, ("NO_PROXY", "b,10.0.0.2")),
-        ({"NO_PROXY": "10.0.0.2,b"}, ("NO_PROXY", "10.0.0.2,b")),
-        ({"NO_PROXY": "10.0.0.20"}, ("NO_PROXY", "10.0.0.20,10.0.0.2")),
-    ],
-)
-def test_no_proxy(environ: dict[str, str], expected: tuple[str, str]) -> None:
-    assert no_proxy(environ, "10.0.0.2") == expected
+EXCEPTIONS: list[tuple[dict[str, str], dict[str, str]]] = [
+    ({}, {"NO_PROXY": "10.0.0.2"}),
+    ({"NO_PROXY": "a,b"}, {"NO_PROXY": "a,b,10.0.0.2"}),
+    ({"no_proxy": "a"}, {"no_proxy": "a,10.0.0.2"}),
+    ({"no_proxy": "a", "NO_PROXY": "b"}, {"no_proxy": "a,10.0.0.2"}),
+    ({"no_proxy": "", "NO_PROXY": "b"}, {"NO_PROXY": "b,10.0.0.2"}),
+    ({"NO_PROXY": "10.0.0.2,b"}, {"NO_PROXY": "10.0.0.2,b"}),
+    ({"NO_PROXY": "10.0.0.20"}, {"NO_PROXY": "10.0.0.20,10.0.0.2"}),
+    ({"NO_PROXY": "*"}, {"NO_PROXY": "*"}),
+    ({"no_proxy": " * ", "NO_PROXY": "a"}, {"no_proxy": "*"}),
+]
+
+
+@pytest.mark.parametrize(("environ", "expected"), EXCEPTIONS)
+def test_no_proxy(environ: dict[str, str], expected: dict[str, str]) -> None:
+    assert dict([extended(environ, "10.0.0.2")]) == expected
+
+
+@pytest.mark.parametrize(("environ", "expected"), EXCEPTIONS)
+@pytest.mark.parametrize("shell", ["sh", "bash", "dash", "zsh", "ksh", "fish", "tcsh"])
+def test_no_proxy_in_a_real_shell(shell: str, environ: dict[str, str], expected: dict[str, str]) -> None:
+    """A program that the shell starts afterwards has the address, and the exceptions of the user."""
+    import os
+    import shutil
+    import subprocess
+    import sys
+
+    if (program := shutil.which(shell)) is None:
+        pytest.skip(f"no {shell} here")
+    text = render_env([extended(environ, "10.0.0.2")], shell=shell, command=COMMAND)
+    lines = [line for line in text.splitlines() if not line.startswith(("#", ":"))]
+    show = "import os; print({k: v for k, v in os.environ.items() if k.lower() == 'no_proxy'})"
+    script = "\n".join([*lines, f'{sys.executable} -c "{show}"'])
+    clean = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
+    done = subprocess.run([program, "-c", script], env={**clean, **environ}, capture_output=True, text=True, check=True)
+    shown: dict[str, str] = eval(done.stdout)  # what the line above printed
+    assert shown == {**environ, **expected}
 
 
 @pytest.mark.parametrize("shell", ["pwsh", "pwsh.exe", "C:\\x\\pwsh.exe", "PowerShell"])
