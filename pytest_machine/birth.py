@@ -27,7 +27,7 @@ from .presence import is_forgotten
 from .provisioner import CONFIGURING, COPYING_HERE, COPYING_THERE, ENGINE_PORT, Wanted
 from .provisioners.daemon.plan import born_with
 from .store import Store, write
-from .support import clock, files, parsing
+from .support import clock, files, given, parsing, pems
 from .waiting import NotYet, wait
 
 KEY = "id_ed25519"
@@ -352,14 +352,15 @@ def _adopt(record: Record, access: Access, *, store: Store) -> None:
     """Note how a machine is entered that was there before us: it has a login and a host key of its own."""
     try:
         if access.key is not None:
-            write(record.directory / KEY, access.key.read_bytes(), durable=False)
+            write(record.directory / KEY, certs.read(access.key), durable=False)
             if (public := access.key.with_name(f"{access.key.name}.pub")).exists():
-                write(record.directory / f"{KEY}.pub", public.read_bytes(), mode=0o644, durable=False)
+                content = given.read(public, largest=pems.LARGEST)
+                write(record.directory / f"{KEY}.pub", content, mode=0o644, durable=False)
         if access.certs is None:
             certs.Authority.ensure(store.certificates, record.authority).copy_client(record.directory)
         else:
             for name in CLIENT_FILES:
-                write(record.directory / name, (access.certs / name).read_bytes(), durable=False)
+                write(record.directory / name, certs.read(access.certs / name), durable=False)
     except FileNotFoundError as error:
         raise DriverError(
             f"The machine '{record.name}' cannot be entered: there is no file '{error.filename}'.",
@@ -371,7 +372,7 @@ def _adopt(record: Record, access: Access, *, store: Store) -> None:
 def seed(record: Record) -> Seed:
     """Return what the machine was born with, from its directory: the same keys and certificates, its names of today."""
     directory = record.directory
-    files = {"/etc/hosts": SeedFile((directory / HOSTS).read_bytes())} if (directory / HOSTS).exists() else {}
+    files = {"/etc/hosts": SeedFile(_text(directory / HOSTS).encode())} if (directory / HOSTS).exists() else {}
     settings = daemon.planted(directory, record.driver)
     files |= settings
     if (directory / "server.pem").exists():
@@ -430,9 +431,7 @@ def certify(record: Record, address: Address, *, store: Store) -> None:
 
 def engine_files(directory: Path) -> dict[str, SeedFile]:
     """Return the daemon's files, as they lie in the machine, from the machine's directory here."""
-    return {
-        f"/etc/docker/{name}": SeedFile((directory / name).read_bytes(), mode) for name, mode in ENGINE_FILES.items()
-    }
+    return {f"/etc/docker/{name}": SeedFile(certs.read(directory / name), mode) for name, mode in ENGINE_FILES.items()}
 
 
 def settle(

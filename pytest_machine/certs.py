@@ -30,9 +30,10 @@ from filelock import FileLock
 
 from pytest_machine.support.folders import make_folder
 
-from .errors import BadSpec, StoreError
+from .errors import BadSpec, StoreError, damaged
 from .store import write
-from .support import clock
+from .support import clock, files, pems
+from .support.text import shell_word
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -135,7 +136,7 @@ class Authority:
 
     def _client(self) -> Pair:
         if self.places.client:
-            return Pair(self.places.path("cert.pem").read_bytes(), self.places.path("key.pem").read_bytes())
+            return Pair(_content(self.places.path("cert.pem")), _content(self.places.path("key.pem")))
         # The store's own pair is of the store's own authority: a machine of another has one for itself.
         key = _new_key()
         return Pair(self._sign_client(key), _key_pem(key))
@@ -196,12 +197,37 @@ def lasts(path: Path) -> bool:
 
     Past that it is renewed at the next occasion, so that none ever ends in somebody's hands.
     """
-    return path.exists() and _fresh(_load_cert(path))
+    return path.exists() and _fresh(_machines(path))
 
 
 def expires(path: Path) -> datetime:
     """Return when the (first) certificate in a PEM file ends, UTC; raises `StoreError` when there is none to read."""
-    return _load_cert(path).not_valid_after_utc
+    return _machines(path).not_valid_after_utc
+
+
+def read(path: Path) -> bytes:
+    """Return a PEM file of a machine; raises `StoreError` for a file that is not one, `OSError` where there is none."""
+    try:
+        return pems.read(path)
+    except FileNotFoundError:
+        raise
+    except files.UNREADABLE as error:
+        raise _damaged(path, error) from error
+
+
+def _machines(path: Path) -> x509.Certificate:
+    from cryptography import x509
+
+    try:
+        return x509.load_pem_x509_certificate(pems.read(path))
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> StoreError:
+    # A new file replaces any other, but not a directory.
+    first = f"rm -r -- {shell_word(path)} && " if path.is_dir() else ""
+    return damaged(path, files.reason(error), hint=f"{first}docker-machine regenerate-certs --force {path.parent.name}")
 
 
 def _ensure_authority(places: Places) -> tuple[x509.Certificate, Key]:
@@ -348,9 +374,16 @@ def _load_cert(path: Path) -> x509.Certificate:
     from cryptography import x509
 
     try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
+        return x509.load_pem_x509_certificate(pems.read(path))
     except (OSError, ValueError) as error:
         raise _unusable(path, error) from error
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return pems.read(path)
+    except files.UNREADABLE as error:
+        raise _unusable(path, files.reason(error)) from error
 
 
 def _load_key(path: Path) -> Key:
@@ -359,7 +392,7 @@ def _load_key(path: Path) -> Key:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
+        key = load_pem_private_key(pems.read(path), password=None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: it has a passphrase
         raise _unusable(path, error) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
@@ -373,5 +406,6 @@ def _unusable(path: Path, reason: object, *, theirs: bool = False) -> StoreError
         facts={"path": path, "reason": reason},
         hint="name files that belong together: --tls-ca-cert, --tls-ca-key, --tls-client-cert, --tls-client-key"
         if theirs
-        else f"move '{path.parent}' away: a new authority is made, and machines of the old one have to be made again",
+        else f"mv -- {shell_word(path.parent)} {shell_word(f'{path.parent}.old')}"
+        "; then a new authority is made, and machines of the old one have to be made again",
     )

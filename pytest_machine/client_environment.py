@@ -62,11 +62,13 @@ def changes(address: Address, *, name: str, certs: Path, environ: Mapping[str, s
 
 
 def _trusting(certs: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    from .certs import read  # late: `docker-machine env` has no time for it
+
     for variable in (*_BUNDLES, _DIRECTORY):
         theirs = environ.get(variable, "")
         if not theirs or Path(theirs).parent == certs:
             continue
-        authority = (certs / "ca.pem").read_bytes()
+        authority = read(certs / "ca.pem")
         if variable == _DIRECTORY:
             target = certs / "bundle-ssl_cert_dir"
             bundles.hashed(theirs, authority, target)

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .client_environment import uncovered
 from .errors import CommandFailed, MachineError, NotRunning, UsageError, WaitTimeout
-from .model import Result, names
+from .model import Result, State, names
+from .support.text import shell_word
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -69,8 +70,13 @@ class Compose:
                 error.add_note(f"Besides: {other}")
             raise
 
-    def __exit__(self, *_: object) -> None:
-        self.down()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            self.down()
+        except MachineError as other:
+            if error is None:
+                raise
+            error.add_note(f"Besides: {other}")
 
     def up(self, *services: str, timeout: float = 300.0, wait: bool = True) -> Self:
         """Create and start services, or all; with `wait`, they run and are healthy when this returns. Return this.
@@ -89,13 +95,19 @@ class Compose:
         return self
 
     def down(self) -> None:
-        """Remove its containers, networks and volumes; again: nothing happens."""
+        """Remove its containers, networks and volumes; again: nothing happens.
+
+        Nothing happens either when the machine was destroyed: they are gone with it.
+        """
+        if self.machine.state is State.ABSENT:
+            return
         self.run("down", "--volumes", "--remove-orphans", "--timeout", _GRACE, timeout=120)
 
     def run(self, *argv: str, check: bool = True, timeout: float | None = None) -> Result:
         """Run one of Compose's commands for the project, such as ``run("exec", "-T", "web", "ls")``.
 
         Raises `CommandFailed` when its return code is not 0 and `check` is, `WaitTimeout` after `timeout` seconds.
+        On a machine that does not run, `NotRunning` at once.
         """
         result = self._said(*argv, timeout=timeout)
         if check and result.returncode != 0:
@@ -107,7 +119,7 @@ class Compose:
                     "exit code": result.returncode,
                     "it said": _end(result.stderr or result.stdout),
                 },
-                hint=f"with machine.environment(): docker compose -f {self.files[0]} config",
+                hint=f"with machine.environment(): docker compose -f {shell_word(self.files[0])} config",
             )
         return result
 
@@ -138,6 +150,7 @@ class Compose:
         return container  # type: ignore[no-any-return]  # docker-py's stubs know no labels
 
     def _said(self, *argv: str, timeout: float | None = None) -> Result:
+        self.machine.check_running()
         env = {**self.machine.env_over(uncovered()), **self._env}
         files = [part for path in self.files for part in ("--file", str(path))]
         command = (*program(env.get("PATH", os.defpath), env.get("DOCKER_CONFIG", "")), "--project-name", self.project)

@@ -23,6 +23,7 @@ from typing import Any
 
 from pytest_machine.support.folders import PUBLIC, make_folder
 
+from . import certs as certificates_
 from .errors import BadSpec, StoreError
 from .model import Address, Record
 from .store import RECORD, write
@@ -78,7 +79,7 @@ def add(record: Record, address: Address, *, certs: Path | None = None) -> str:
     if certificates:
         make_folder(place)
         for each, path in certificates.items():
-            write(place / each, path.read_bytes(), durable=False)
+            write(place / each, certificates_.read(path), durable=False)
     # What its user has written of it since stays.
     known = _read(name) if has(record) else {"Metadata": {"Description": f"Docker on the machine '{record.name}'"}}
     assert known is not None

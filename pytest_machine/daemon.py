@@ -21,6 +21,7 @@ from .model import Engine, SeedFile, names
 from .support.files import read as read_state
 from .support.files import reason
 from .support.parsing import json_table
+from .support.text import shell_word
 
 # The image's init gives these as flags, and dockerd refuses to start with one that is in the file as well. The data is
 # where the machine's disk is; elsewhere it would lie on an overlay, on which Docker cannot store.
@@ -78,7 +79,7 @@ def _kept(directory: Path) -> dict[str, SeedFile]:
         except (OSError, ValueError) as error:
             # Malformed and UnicodeDecodeError among them. shlex's own error shows nothing of a secret.
             raise damaged(
-                file, reason(error), hint=f"docker-machine rm {directory.name}, or: rm {shlex.quote(str(file))}"
+                file, reason(error), hint=f"docker-machine rm {directory.name}, or: rm {shell_word(file)}"
             ) from error
         found[path] = SeedFile(content, mode)
     return found

@@ -7,6 +7,7 @@ and no machine is made in another. Images may well come from it: for many it is 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ipaddress
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from .support import files, given, parsing
+from .support import files, given, parsing, pems
 from .support.text import visible
 
 if TYPE_CHECKING:
@@ -94,6 +95,13 @@ class Endpoint:
         from docker.tls import TLSConfig
 
         folder = Path(self.certs)
+        for path in (folder / name for name in pems.CLIENT):
+            # docker-py and OpenSSL read whatever is there, without a bound.
+            with contextlib.suppress(FileNotFoundError):
+                try:
+                    pems.read(path)
+                except parsing.Malformed as error:
+                    raise ValueError(f"{path}: {error}") from error
         pair = (str(folder / "cert.pem"), str(folder / "key.pem"))
         return TLSConfig(
             client_cert=pair if all(map(os.path.exists, pair)) else None,

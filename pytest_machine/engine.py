@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from . import endpoint
 from .client_environment import uncovered
-from .errors import DriverError
+from .errors import DriverError, StoreError
 from .knock import context
 from .knock import ping as ping  # noqa: PLC0414  # others ask for it here
 from .model import Address
@@ -210,8 +210,11 @@ def _body(response: http.client.HTTPResponse, size: int = LARGEST, *, cut: bool 
     return bytes(found[:size])
 
 
-TROUBLE = (OSError, ValueError, LookupError, TypeError, AttributeError, http.client.HTTPException)
-"""What a call raises when the daemon is gone, or says no, and what looking at an answer of another shape does."""
+TROUBLE = (OSError, StoreError, ValueError, LookupError, TypeError, AttributeError, http.client.HTTPException)
+"""What a call raises when the daemon is gone, or says no, and what looking at an answer of another shape does.
+
+A certificate that is damaged is among it.
+"""
 
 
 def version(address: Address, *, certs: Path, timeout: float = 2) -> str:
@@ -245,6 +248,8 @@ def refused(address: Address, *, certs: Path, timeout: float = 2) -> str:
         ping(address, certs=certs, timeout=timeout)
     except OSError as error:
         return refusal(error)
+    except StoreError as error:
+        return f"{error.message} {error.facts['reason']}"
     except NotYet:
         return ""
     return ""

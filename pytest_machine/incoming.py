@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 import secrets
-import shlex
 from pathlib import Path, PurePosixPath
 
 from .errors import LimitExceeded, TransferFailed, UsageError
 from .model import Result
 from .support import archives
 from .support.processes import Conversation, TooLong, TooMuch
+from .support.text import shell_word
 
 SIZE = 16 << 30
 """Bytes that are taken at most, unless the caller says otherwise."""
@@ -74,7 +74,7 @@ class Incoming:
             raise UsageError(
                 f"'{self._path}' cannot be brought home to '{self._target}'.",
                 facts={"reason": error.strerror or error, "path": error.filename or self._target},
-                hint=f"ls -ld {shlex.quote(str(self._target))}; df -h {shlex.quote(str(self._target.parent))}",
+                hint=f"ls -ld {shell_word(self._target)}; df -h {shell_word(self._target.parent)}",
             ) from error
 
     def settle(self, result: Result) -> bool:
@@ -92,7 +92,7 @@ class Incoming:
                 raise UsageError(
                     f"'{self._path}' cannot be brought home to '{self._file}'.",
                     facts={"reason": error.strerror or error},
-                    hint=f"ls -ld {shlex.quote(str(self._file))}",
+                    hint=f"ls -ld {shell_word(self._file)}",
                 ) from error
         return True
 
@@ -129,7 +129,7 @@ class Incoming:
         if not file.parent.is_dir():
             raise UsageError(
                 f"'{self._path}' cannot be brought home: there is no directory '{file.parent}'.",
-                hint=f"mkdir -p {shlex.quote(str(file.parent))}",
+                hint=f"mkdir -p {shell_word(file.parent)}",
             )
         self._file = file
         self._temporary = file.with_name(f".{file.name[:200]}.{secrets.token_hex(4)}.tmp")

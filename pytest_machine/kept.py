@@ -7,6 +7,7 @@ it alone too. A kept machine belongs to nobody: `pytest-machine rm` removes it, 
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class Kept:
         if address is None:
             return ""
         # OpenSSH splits the value of this option at blanks, unless it is quoted for OpenSSH too.
-        known = f'"{directory / "known_hosts"}"' if " " in str(directory) else directory / "known_hosts"
+        known = _for_ssh(str(directory / "known_hosts"))
         argv = ["ssh", "-F", "none", "-i", str(directory / _KEY), "-o", "IdentitiesOnly=yes"]
         argv += ["-o", f"UserKnownHostsFile={known}"]
         argv += ["-p", str(address.ssh_port)] if address.ssh_port != 22 else []
@@ -57,6 +58,14 @@ class Kept:
     def remove(self) -> str:
         """The command that removes it."""
         return f"pytest-machine rm {self.record.id}"
+
+
+def _for_ssh(path: str) -> str:
+    """Return a path as OpenSSH splits the value of an option: in quotes, where it has blanks, quotes or the like."""
+    if not re.search(r"[\s\"'\\#]", path):
+        return path
+    escaped = re.sub(r'(["\\])', r"\\\1", path)
+    return f'"{escaped}"'
 
 
 def keep(record: Record, because: str) -> None:

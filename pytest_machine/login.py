@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from .errors import BadSpec, StoreError, UsageError
 from .model import Address
 from .support import files, given, logins, parsing
 from .support.parsing import Malformed
-from .support.text import visible
+from .support.text import shell_word, visible
 
 # Seconds. A machine on this computer answers at once; one in a cloud that boots lets packets fall for a while.
 CONNECT_TIMEOUT = 10
@@ -131,9 +130,9 @@ def check_key(key: Path) -> None:
     raise UsageError(
         f"The key '{key}' cannot be used.",
         facts=facts,
-        hint=f"ssh-add {shlex.quote(str(key))}"
+        hint=f"ssh-add {shell_word(key)}"
         if os.environ.get("SSH_AUTH_SOCK")
-        else f'eval "$(ssh-agent)" && ssh-add {shlex.quote(str(key))}',
+        else f'eval "$(ssh-agent)" && ssh-add {shell_word(key)}',
     )
 
 

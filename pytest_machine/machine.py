@@ -314,6 +314,12 @@ class Machine:
             hint="machine.resume()" if state is State.PAUSED else "machine.start()",
         )
 
+    def check_running(self) -> None:
+        """Raise `NotRunning` at once, with the remedy, when the machine is stopped, paused, saved or destroyed."""
+        self._must_exist()
+        if off := self._off():
+            raise off
+
     @contextlib.contextmanager
     def _telling_state(self) -> Iterator[None]:
         """Let an error of SSH say so when it is because the machine does not run."""
@@ -556,6 +562,8 @@ class Machine:
     ) -> None:
         """Wait until a service answers; raises `WaitTimeout` with what was last seen, `UsageError` for nonsense.
 
+        Raises `NotRunning` at once when the machine does not run at the call.
+
         `http` is a URL on this machine that must answer below 400, in full or as ``:8080/health``; `port` a TCP port of
         the machine that must accept; `log` a regular expression that `container`'s log must show. With `container`,
         `http` and `port` speak of its ports, wherever they are published.
@@ -565,6 +573,7 @@ class Machine:
         pattern = service.pattern(log, container)
         if (http, port, log) == (None, None, None):
             raise UsageError("Nothing was said to wait for.", hint="machine.wait_for(port=80)")
+        self.check_running()
         if page is not None:
             wait(lambda: service.answers(self._located(page, container)), f"'{http}' on '{self.name}'", timeout=timeout)
         if number is not None:

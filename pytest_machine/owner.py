@@ -32,6 +32,7 @@ from .model import check_name, new_id
 from .store import Store, write
 from .support import files
 from .support.locks import is_held, lock_file
+from .support.text import shell_word
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -256,7 +257,7 @@ def _census(directory: Path) -> Iterator[None]:
         raise StoreError(
             "The runs of this computer cannot be counted.",
             facts={"lock": path, "waited": f"{_PATIENCE:.0f} s"},
-            hint=f"a process holds the lock and hangs; see which: fuser {path}",
+            hint=f"a process holds the lock and hangs; see which: fuser {shell_word(path)}",
         ) from None
     except (FileNotFoundError, PermissionError):
         raise
@@ -264,7 +265,7 @@ def _census(directory: Path) -> Iterator[None]:
         raise StoreError(
             "The runs of this computer cannot be counted.",
             facts={"lock": path, "reason": error.strerror or error},
-            hint=f"see what is there: ls -ld '{path}'",
+            hint=f"see what is there: ls -ld {shell_word(path)}",
         ) from error
     with held:
         yield

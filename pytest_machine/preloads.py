@@ -27,6 +27,7 @@ from filelock import FileLock
 
 from pytest_machine.support import files, parsing
 from pytest_machine.support.folders import make_folder
+from pytest_machine.support.text import shell_word
 
 from . import engine
 from .errors import BadSpec, MachineError, StoreError, UsageError
@@ -96,7 +97,7 @@ def _archive(path: Path) -> str:
         raise BadSpec(
             f"The archive '{path}' cannot be preloaded.",
             facts={"reason": error.strerror or error},
-            hint=f"docker save -o {path} IMAGE",
+            hint=f"docker save -o {shell_word(path)} IMAGE",
         ) from error
     _make_home()
     memo.parent.mkdir(exist_ok=True)
@@ -159,7 +160,9 @@ def find(name: str) -> Preload | None:
         return None
     except files.UNREADABLE as error:
         raise StoreError(
-            f"The preloaded images '{name}' are damaged.", facts={"reason": files.reason(error)}, hint=f"rm -r '{home}'"
+            f"The preloaded images '{name}' are damaged.",
+            facts={"reason": files.reason(error)},
+            hint=f"rm -r {shell_word(home)}",
         ) from error
 
 

@@ -631,11 +631,34 @@ def rescue(wanted: str, store: Store, registry: Registry) -> bool:
     Its driver finds it by its tag; of a machine that no driver has, the record is removed. Return whether there was
     anything; raises `CleanupFailed` or `StoreError` for what stays.
     """
+    here, left, asked, tasks = _tagged(wanted, store, registry)
+    failed = [each for each in _carried_out(tasks) if each.error]
+    if failed:
+        raise CleanupFailed(
+            f"The machine '{wanted}' could not be destroyed.", [DriverError(each.error) for each in failed]
+        )
+    if wanted in store.names():
+        if not tasks:
+            _check_gone(wanted, left, asked, registry)
+        store.remove(wanted)
+    return here or bool(tasks)
+
+
+def rescuable(wanted: str, store: Store, registry: Registry) -> list[Found] | None:
+    """Return what `rescue` would destroy; None: nothing has that name or id. Raises `StoreError`, too."""
+    here, left, asked, tasks = _tagged(wanted, store, registry)
+    if here and not tasks:
+        _check_gone(wanted, left, asked, registry)
+    return [task.found for task in tasks] if here or tasks else None
+
+
+def _tagged(wanted: str, store: Store, registry: Registry) -> tuple[bool, Damaged | None, list[_Asked], list[_Task]]:
+    """Return whether a store has that name, what is left of its record, what drivers said, what is to be destroyed."""
     here = wanted in store.names()
     left = store.salvaged(wanted) if here else None
     ids = {left.id} if left and left.id else set() if here else {wanted}
-    asked = _ask([*_drivers(registry), *_as_here(registry)])
-    tasks = []
+    asked = list(_ask([*_drivers(registry), *_as_here(registry)]))
+    tasks: list[_Task] = []
     for each in asked:
         tasks += [
             _machine(record, registry, Verdict("", doomed=True), driver=each.driver)
@@ -648,16 +671,7 @@ def rescue(wanted: str, store: Store, registry: Registry) -> bool:
             for tag in each.damaged
             if tag.id and tag.id in ids and tag.kind == "machine"
         ]
-    failed = [each for each in _carried_out(tasks) if each.error]
-    if failed:
-        raise CleanupFailed(
-            f"The machine '{wanted}' could not be destroyed.", [DriverError(each.error) for each in failed]
-        )
-    if wanted in store.names():
-        if not tasks:
-            _check_gone(wanted, left, asked, registry)
-        store.remove(wanted)
-    return here or bool(tasks)
+    return here, left, asked, tasks
 
 
 def _check_gone(name: str, left: Damaged | None, asked: Sequence[_Asked], registry: Registry) -> None:

@@ -28,6 +28,7 @@ from .errors import BadSpec, MachineExists, StoreError, UnknownMachine
 from .model import Record, Value, check_name
 from .support import files, parsing
 from .support.parsing import Malformed
+from .support.text import shell_word
 
 if TYPE_CHECKING:
     from .stored import Damaged
@@ -296,7 +297,7 @@ class Store:
         return StoreError(
             f"The store '{self.path}' cannot be used.",
             facts={"reason": error.strerror or error},
-            hint=f"choose another directory, or see what is there: ls -ld '{error.filename or self.path}'",
+            hint=f"choose another directory, or see what is there: ls -ld {shell_word(error.filename or self.path)}",
         )
 
     def _write_record(self, record: Record) -> None:
@@ -333,7 +334,7 @@ class Store:
         return UnknownMachine(
             f"There is no machine '{name}'.",
             facts={"store": self.path, **({"close": ", ".join(f"'{each}'" for each in close)} if close else {})},
-            hint=f"did you mean '{close[0]}'?" if close else f"ls {self.path / 'machines'}",
+            hint=f"did you mean '{close[0]}'?" if close else f"ls {shell_word(self.path / 'machines')}",
         )
 
 

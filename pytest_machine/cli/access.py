@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pytest_machine.support import clock, logins
+from pytest_machine.support.text import shell_word
 
 from .command import Failed, Ours, Session
 
@@ -75,7 +76,9 @@ def export(ctx: click.Context, name: str, *, output: str | None, force: bool, pa
     packed = _packed(machine)
     target = output or f"{name}.access"
     if target != "-" and not force and os.path.lexists(target):
-        raise UsageError(f"There is already a file '{target}'.", hint=f"docker-machine export -f -o '{target}' {name}")
+        raise UsageError(
+            f"There is already a file '{target}'.", hint=f"docker-machine export -f -o {shell_word(target)} {name}"
+        )
     sealed = seal(packed, _passphrase(passphrase_file, twice=True))
     if target == "-":
         click.echo(sealed, nl=False)
@@ -147,7 +150,7 @@ def _packed(machine: Noted) -> bytes:
     files = {name: _kept(path, name) for name, path in places.items() if path.exists()}
     if not {"id_ed25519", "key.pem"} & files.keys():
         raise Failed(
-            f'There is no key of "{record.name}" that could be exported.', hint=f"ls '{record.directory}'"
+            f'There is no key of "{record.name}" that could be exported.', hint=f"ls {shell_word(record.directory)}"
         )  # fmt: skip
     origin = str(record.options["origin"]) if record.driver == _DRIVER else record.driver
     noted = record.with_(address=address, options={"origin": origin}, driver=_DRIVER).to_json()

@@ -75,12 +75,13 @@ def install_cli_plugin(ctx: click.Context, *, uninstall: bool) -> None:  # noqa:
     """
     from pytest_machine.contexts import home
     from pytest_machine.store import write
+    from pytest_machine.support.text import shell_word
 
     place = home() / "cli-plugins" / _FILE
     with contextlib.suppress(FileNotFoundError):
         found = place.read_bytes()
         if not _is_ours(found):
-            raise Failed(f"There is a Docker plugin of another make: '{place}'", hint=f"rm '{place}'")
+            raise Failed(f"There is a Docker plugin of another make: '{place}'", hint=f"rm {shell_word(place)}")
         if uninstall:
             place.unlink()
             click.echo(f"Removed: {place}")

@@ -64,4 +64,4 @@ def _damage(store: Store) -> None:
         click.echo(f"  hint: {error.hint}")
     for path in store.strangers():
         click.echo(f"directory '{visible(path.name, lines=False)}': its name is not that of a machine")
-        click.echo(f"  hint: rm -r -- {shell_word(str(path))}")
+        click.echo(f"  hint: rm -r -- {shell_word(path)}")

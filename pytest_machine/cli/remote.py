@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pytest_machine.errors import MachineError
+from pytest_machine.support.text import shell_word
 
 from .command import Failed, Session
 
@@ -102,7 +103,7 @@ def _check_alone(key: Path) -> None:
     """Raise when others may read the key: OpenSSH would not take it, and say so at length."""
     mode = key.stat().st_mode & 0o777 if os.name != "nt" and key.exists() else 0
     if mode & 0o077:
-        raise Failed(f"permissions 0{mode:o} for '{key}' are too open", hint=f"chmod 600 '{key}'")
+        raise Failed(f"permissions 0{mode:o} for '{key}' are too open", hint=f"chmod 600 {shell_word(key)}")
 
 
 @contextlib.contextmanager

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pytest_machine.support.text import visible
+
 from .command import Command, Failed, Session, told_help
 
 if TYPE_CHECKING:
     from pytest_machine.kept import Kept
+    from pytest_machine.reaper import Found
 
     from .noted import Noted
 
@@ -66,6 +69,7 @@ def rm(ctx: click.Context, names: tuple[str, ...], *, force: bool, yes: bool, dr
 def _told(session: Session, names: Sequence[str], kept: dict[str, Kept], *, force: bool) -> None:
     """Say what would be removed, locally and remotely; raises for what could not even be found, unless forced."""
     from pytest_machine.errors import MachineError
+    from pytest_machine.reaper import rescuable
 
     from . import noted
 
@@ -74,7 +78,16 @@ def _told(session: Session, names: Sequence[str], kept: dict[str, Kept], *, forc
         try:
             click.echo(_plan(noted.load(session, name)) if name not in kept else _plan_kept(kept[name]))
         except MachineError as error:
-            errors.append(_unremoved(name, str(error), force=force))
+            reason = str(error)
+            if force and name not in kept:
+                try:
+                    found = rescuable(name, session.store, session.registry)
+                except MachineError as other:
+                    found, reason = None, str(other)
+                if found is not None:
+                    click.echo(_plan_rescue(session, name, found))
+                    continue
+            errors.append(_unremoved(name, reason, force=force))
     if errors and not force:
         raise Failed("\n".join(errors))
     for text in errors:
@@ -103,6 +116,17 @@ def _plan(machine: Noted) -> str:
         except Exception as error:  # noqa: BLE001  # a stranger's driver may raise anything; the real thing would try
             remote = f"would be destroyed ({what}), if it can be: {' '.join(noted.words(error).split())}"
     return f"{machine.name}\n  local   would be removed: {record.directory}\n  remote  {remote}"
+
+
+def _plan_rescue(session: Session, name: str, found: Sequence[Found]) -> str:
+    """Return what would go of a machine whose record is damaged, or whose tag alone is left."""
+    local = "none is left"
+    if name in session.store.names():
+        local = f"would be removed: {visible(str(session.store.path / 'machines' / name), lines=False)}"
+    lines = [f"  remote  would be destroyed ({each.driver}, {each.id}), found by its tag" for each in found]
+    # Two ways to ask one driver find one machine twice.
+    lines = list(dict.fromkeys(lines))
+    return "\n".join([name, f"  local   {local}", *(lines or ["  remote  no driver has a machine of it"])])
 
 
 def _plan_kept(kept: Kept) -> str:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -30,7 +29,7 @@ from pytest_machine.offline import refuse
 from pytest_machine.store import write
 from pytest_machine.support import clock
 from pytest_machine.support.folders import PUBLIC, make_folder
-from pytest_machine.support.text import visible
+from pytest_machine.support.text import shell_word, visible
 
 from . import build as _build
 from . import engines
@@ -367,7 +366,7 @@ def _own(path: Path) -> Image:
         raise UsageError(
             f"The directory '{path}' is no machine image.",
             facts={"missing": path / INIT.lstrip("/")},
-            hint=f"copy one to start from (pytest-machine image ls shows its PATH): cp -aT --reflink=auto PATH {path}",
+            hint=f"copy one (pytest-machine image ls shows its PATH): cp -aT --reflink=auto PATH {shell_word(path)}",
         )
     return Image(suite="", digest="", path=path)
 
@@ -394,7 +393,7 @@ def _read(home: Path) -> Image | None:
         raise StoreError(
             f"The image '{visible(home.name, lines=False)}' is broken.",
             facts={"file": file, "reason": files.reason(error)},
-            hint=f"rm -r {shlex.quote(str(home))}",
+            hint=f"rm -r {shell_word(home)}",
         ) from error
     return Image(texts["suite"], texts["digest"], home / "tree", size, texts["docker"], source)
 

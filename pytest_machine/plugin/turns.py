@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_machine.errors import DriverError, EngineFailed, MachineError
+from pytest_machine.errors import DriverError, EngineFailed, MachineError, StoreError
 from pytest_machine.kept import because_of
 from pytest_machine.model import Record, Spec, State
 from pytest_machine.store import Store, write
@@ -189,7 +189,7 @@ def _answers(lab: Lab) -> bool:
     def answers(machine: Machine) -> bool:
         try:
             engine.ping(machine.address, certs=machine.record.directory)
-        except (OSError, NotYet):
+        except (OSError, NotYet, StoreError):
             return False
         return machine.state is State.RUNNING
 

@@ -21,7 +21,7 @@ from typing import BinaryIO, Self
 
 from pytest_machine.errors import LimitExceeded, TransferFailed
 
-from .text import visible
+from .text import shell_word, visible
 
 Read = Callable[[int], bytes]
 """Returns that many bytes, and fewer only at the end."""
@@ -105,7 +105,7 @@ def unpack(read: Read, target: Path, *, limits: Limits = Limits()) -> Unpacked:
                 raise TransferFailed(
                     f"'{_shown(entry.name)}' cannot be written into '{target}'.",
                     facts={"reason": error.strerror or error},
-                    hint=f"df -h '{target}'",
+                    hint=f"df -h {shell_word(target)}",
                 ) from error
             content.skip()
     return done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 
@@ -39,11 +40,14 @@ def decoded(data: bytes | bytearray) -> str:
     return data.decode("utf-8", "replace")
 
 
-def shell_word(text: str) -> str:
-    """Return a path or another word as a shell reads it; with control characters, in bash's ``$'…'``."""
-    import os
+def shell_word(word: str | os.PathLike[str]) -> str:
+    """Return a path or another word as a shell reads it; with control characters, in bash's ``$'…'``.
+
+    Every printed command that has a path takes it from here.
+    """
     import shlex
 
+    text = os.fspath(word)
     if visible(text, lines=False) == text:
         return shlex.quote(text)
     shown = "".join(

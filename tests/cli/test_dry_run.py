@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+
+from pytest_machine.store import RECORD
 
 from .conftest import Program
 
@@ -144,3 +147,27 @@ class TestRemove:
         said = quick("rm", "--dry-run", "web").out
         tags.write_bytes(kept)  # or nobody ends its process
         assert "would be destroyed (fake" in said
+
+    @pytest.mark.parametrize("known", [True, False])
+    def test_what_the_rescue_by_tags_would_remove(self, quick: Program, known: bool) -> None:
+        """The record is damaged, or gone: its driver finds the machine by its tag."""
+        quick.make("web", "db")
+        web = quick.store.load("web")
+        (web.directory / RECORD).write_text("broken")
+        if not known:
+            shutil.rmtree(web.directory)
+        named = "web" if known else str(web.id)
+        before = everything(quick)
+        plain = quick("rm", "--dry-run", named)
+        assert plain.code != 0
+        said = quick("rm", "--dry-run", "-f", named)
+        assert everything(quick) == before
+        assert (said.code, said.err) == (0, "")
+        local = f"would be removed: {web.directory}" if known else "none is left"
+        assert said.out.splitlines() == [
+            named,
+            f"  local   {local}",
+            f"  remote  would be destroyed (fake, {web.id}), found by its tag",
+        ]
+        assert quick("status", "db").out == "Running\n"
+        quick.driver.destroy(web)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -180,7 +181,7 @@ def test_a_key_that_others_may_read(program: Program, called: Callable[..., Said
     program.make("db")
     key = program.store.load("db").directory / "id_ed25519"
     key.chmod(0o644)
-    error = f"permissions 0644 for '{key}' are too open\nhint: chmod 600 '{key}'\n"
+    error = f"permissions 0644 for '{key}' are too open\nhint: chmod 600 {shlex.quote(str(key))}\n"
     assert called("scp", "db:a", "b").err == error
     assert called("ssh", "db").err == f"Error: Cannot run SSH command: {error}"
     # The flag by which Docker Machine takes another way in means nothing here.

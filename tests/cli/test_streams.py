@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def test_a_store_that_cannot_be_is_told(quick: Program, tmp_path: Path, argv: li
     first, *facts, hint = said.err.splitlines()
     assert first == f"The store '{path}' cannot be used."
     assert facts == ["  reason  Not a directory"]
-    assert hint == f"hint: choose another directory, or see what is there: ls -ld '{path}'"
+    assert hint == f"hint: choose another directory, or see what is there: ls -ld {shlex.quote(str(path))}"
 
 
 def test_a_store_is_its_owners_alone(quick: Program, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def noted(make_record: Callable[..., Record]) -> Callable[..., Record]:
         record = make_record(name, address=ADDRESS, **changes)
         Store(record.store).add(record)
         for each in ("ca", "cert", "key"):
-            (record.directory / f"{each}.pem").write_text(f"{name}'s {each}")
+            (record.directory / f"{each}.pem").write_text(f"-----BEGIN {name}'s {each}")
         return record
 
     return note
@@ -61,9 +61,9 @@ def test_a_life(docker: Path, noted: Callable[..., Record]) -> None:
         "docker": {"Host": "tcp://10.0.0.1:2376", "SkipTLSVerify": False}
     }
     assert {path.name: path.read_text() for path in tls.iterdir()} == {
-        "ca.pem": "web's ca",
-        "cert.pem": "web's cert",
-        "key.pem": "web's key",
+        "ca.pem": "-----BEGIN web's ca",
+        "cert.pem": "-----BEGIN web's cert",
+        "key.pem": "-----BEGIN web's key",
     }
     if os.name != "nt":
         assert stat.S_IMODE((tls / "key.pem").stat().st_mode) == 0o600
@@ -73,12 +73,12 @@ def test_a_life(docker: Path, noted: Callable[..., Record]) -> None:
     # What the user wrote of it stays, what we know goes with the machine.
     data = json.loads(meta.read_text())
     meta.write_text(json.dumps({**data, "Metadata": {**data["Metadata"], "Description": "mine"}}))
-    (record.directory / "cert.pem").write_text("new")
+    (record.directory / "cert.pem").write_text("-----BEGIN new")
     contexts.refresh(record.with_(address=Address(ip="fd00::2", engine_port=1)))
     data = json.loads(meta.read_text())
     assert data["Metadata"]["Description"] == "mine"
     assert data["Endpoints"]["docker"]["Host"] == "tcp://[fd00::2]:1"
-    assert (tls / "cert.pem").read_text() == "new"
+    assert (tls / "cert.pem").read_text() == "-----BEGIN new"
 
     assert contexts.remove(record)
     assert not contexts.remove(record)

@@ -309,6 +309,6 @@ def test_which_certificate_is_the_reason(daemon: Daemon, authority: Authority, t
     for name in ("ca.pem", "cert.pem", "key.pem"):
         (tmp_path / "torn" / name).write_bytes((authority.directory / name).read_bytes())
     (tmp_path / "torn" / "key.pem").write_text("x")
-    assert "certificate" in refused(where, certs=tmp_path / "torn")
+    assert f"'{tmp_path / 'torn' / 'key.pem'}' is damaged" in refused(where, certs=tmp_path / "torn")
     daemon.stop()
     assert refused(where, certs=authority.directory) == ""

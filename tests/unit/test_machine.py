@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,41 @@ def unreachable(make_record: Callable[..., Record], monkeypatch: pytest.MonkeyPa
     for name in ("run", "put", "get"):
         monkeypatch.setattr(machine.connection, name, lost)
     return machine
+
+
+@pytest.mark.parametrize("state", [State.STOPPED, State.SAVED, State.PAUSED, State.ABSENT])
+def test_what_needs_a_running_machine_says_so_at_once(
+    unreachable: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: State
+) -> None:
+    (tmp_path / "compose.yaml").write_text("services: {}")
+    app = unreachable.compose(tmp_path / "compose.yaml")
+    monkeypatch.setattr(Seeing, "now", state)
+    says = "was destroyed" if state is State.ABSENT else "does not run.\n  state.*\nhint: machine."
+    asks: list[Callable[[], object]] = [
+        lambda: unreachable.docker,
+        lambda: unreachable.port("web", 80),
+        lambda: unreachable.wait_for(port=80),
+        lambda: unreachable.wait_for(http=":80/"),
+        lambda: unreachable.wait_for(log="ready", container="web"),
+        app.__enter__,
+        app.up,
+        app.logs,
+        lambda: app.run("ps"),
+        lambda: app.container("web"),
+    ]
+    begun = time.monotonic()
+    for ask in asks:
+        with pytest.raises(NotRunning, match=says):
+            ask()
+    if state is State.ABSENT:
+        app.down()
+    else:
+        with pytest.raises(NotRunning, match=says):
+            app.down()
+        first = ZeroDivisionError()
+        app.__exit__(ZeroDivisionError, first, None)
+        assert "does not run" in first.__notes__[0]
+    assert time.monotonic() - begun < 10
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def _left(data: object, reason: Exception | str, id_: str, place: Place) -> Dama
         return stored.damaged(data, reason, id=stored.id_(id_), place=str(place.tag))
     except Malformed:
         where = place.state if os.path.lexists(place.state) else place.run
-        reason = f"its folder is not named like a machine; rm -r -- {shell_word(str(where))}"
+        reason = f"its folder is not named like a machine; rm -r -- {shell_word(where)}"
         return stored.damaged(data, reason, id="", place=visible(str(where), lines=False))
 
 

@@ -18,14 +18,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pytest_machine import preloads
+from pytest_machine.errors import damaged
 from pytest_machine.images import Image
+from pytest_machine.support import files, parsing
 from pytest_machine.support.folders import PUBLIC, make_folder
+from pytest_machine.support.parsing import Malformed
+from pytest_machine.support.text import shell_word
 
 from . import kernel, leases, storage
 from .command import run
 from .kernel import mount_idmapped
 from .places import Place
 
+_LARGEST = 256 << 20  # bytes of notes.json, which has the metadata of each image
 _NOTE = "preload"  # the file beside a machine's tag that names what it stands on
 _DATA = Path("/var/lib/docker")
 
@@ -68,7 +73,7 @@ def _noted(docker: Path, path: Path, *, skip: Sequence[Path] = ()) -> list[_Note
     if path.is_dir():
         below = [note for each in sorted(path.iterdir()) for note in _noted(docker, each, skip=skip)]
         return [(name, mode, None, None), *below]
-    return [(name, mode, None, path.read_bytes().decode("latin-1"))]
+    return [(name, mode, None, files.read(path, str(path)).decode("latin-1"))]
 
 
 def _layers(overlay2: Path) -> list[Path]:
@@ -87,7 +92,13 @@ def plant(place: Place, name: str, *, owner: int, userns: bool) -> None:
     with preloads.gated(name) as kept:
         preloads.use(kept, place.state)
     docker = storage.attach(place) / "docker"
-    _write(json.loads((kept.path / "notes.json").read_text("utf-8")), docker, owner)
+    notes = kept.path / "notes.json"
+    try:
+        found = parsed(files.read_json(notes, "it", largest=_LARGEST))
+    except files.UNREADABLE as error:
+        hint = f"rm -r -- {shell_word(kept.path)}; the next machine loads its images again"
+        raise damaged(notes, files.reason(error), hint=hint) from error
+    _write(found, docker, owner)
     if userns:
         (place.state / _NOTE).write_text(name)
     else:
@@ -95,6 +106,31 @@ def plant(place: Place, name: str, *, owner: int, userns: bool) -> None:
             target = docker / "overlay2" / layer.name / "diff"
             target.rmdir()
             run("cp", "-a", "--reflink=auto", layer, target, timeout=600)
+
+
+def parsed(data: object) -> list[_Note]:
+    """Return the notes; raises `Malformed` for a note that leads out of Docker's directory."""
+    found: list[_Note] = []
+    folders = {""}
+    if not isinstance(data, list):
+        raise Malformed("it is not a list")
+    for each in data:
+        if not isinstance(each, list) or len(each) != 4:
+            raise Malformed("an entry is not a list of four values")
+        name, mode, target, content = each
+        parent, _, last = parsing.text(name, "a path", empty=False).rpartition("/")
+        # The entry of a directory precedes the entries below it, so that no link and no ".." leads elsewhere.
+        if parent not in folders or last in ("", ".", ".."):
+            raise Malformed(f"the path '{name}' is in no directory of the list")
+        parsing.integer(mode, "a mode", least=0, most=0o7777)
+        if target is not None:
+            parsing.text(target, "the target of a link", empty=False)
+        elif content is None:
+            folders.add(name)
+        elif not isinstance(content, str) or any(character > "\xff" for character in content):
+            raise Malformed(f"the content of '{name}' is not bytes as text")
+        found.append((name, mode, target, content))
+    return found
 
 
 def _write(notes: Iterable[_Note], home: Path, owner: int) -> None:
@@ -123,9 +159,12 @@ def lay(place: Place, root: Path, *, owner: int) -> Path | None:
     mount may be taken away again (`lifted`) once something runs in the machine.
     """
     try:
-        name = (place.state / _NOTE).read_text()
+        name = files.read_text(place.state / _NOTE, "it", largest=1000)
     except FileNotFoundError:
         return None
+    except files.UNREADABLE as error:
+        hint = f"docker-machine rm {place.id}"
+        raise damaged(place.state / _NOTE, files.reason(error), hint=hint) from error
     with preloads.gated(name) as kept:
         base = int(str(kept.facts["owner"]))
         point = _point(place)

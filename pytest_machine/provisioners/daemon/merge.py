@@ -12,6 +12,7 @@ from typing import cast
 
 from pytest_machine.errors import ProvisionFailed
 from pytest_machine.guest import tail
+from pytest_machine.support.text import shell_word
 
 Options = Mapping[str, object]
 Note = Mapping[str, list[object]]
@@ -107,5 +108,5 @@ def _broken(path: str, reason: str) -> ProvisionFailed:
     return ProvisionFailed(
         f"The machine could not be made a Docker host: its '{path}' cannot be read.",
         facts={"reason": reason},
-        hint=f"correct it in the machine, or remove it: docker-machine ssh NAME sudo rm {path}",
+        hint=f"correct it in the machine, or remove it: docker-machine ssh NAME sudo rm {shell_word(path)}",
     )
