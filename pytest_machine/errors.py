@@ -118,6 +118,9 @@ class UnknownDriver(UsageError):
 class BadSpec(UsageError):
     """A machine was asked for in words that make no sense: an unknown option, a size that is none."""
 
+    option: str = ""
+    """The driver's option whose value is wrong, if it is one."""
+
 
 class Unsupported(UsageError):
     """The driver does not have the capability that was asked for; the message names the drivers that do."""

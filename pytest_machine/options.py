@@ -137,11 +137,13 @@ def configure(driver: type[T], given: Mapping[str, Value]) -> T:
             values[key] = _read(known[key], value)
         except (ValueError, TypeError, OverflowError) as error:  # the last: infinity is no whole number
             shown = "(secret)" if known[key].secret else repr(value)
-            raise BadSpec(
+            wrong = BadSpec(
                 f"The option '{key}' of the driver '{name}' cannot be {shown}.",
                 facts={"reason": error, "meaning": known[key].help},
                 hint=f"give {key}= another value, or leave it out",
-            ) from error
+            )
+            wrong.option = key
+            raise wrong from error
     return driver(**values)
 
 

@@ -1,7 +1,7 @@
 """Directives that draw pages from the code, so that they cannot be out of step with it.
 
 ``{drivers}`` is the matrix of drivers, ``{driver-options}`` a section for each with its options, ``{commands}`` the
-help of every command, ``{faults}`` a table of all faults.
+help of every command, ``{faults}`` a table of all faults, ``{settings}`` a table of pytest's settings.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pytest_machine
 from pytest_machine.cli import main
 from pytest_machine.driver import CAPABILITIES, Driver
 from pytest_machine.options import Option, configure, options
+from pytest_machine.plugin.settings import SETTINGS
 from pytest_machine.plugins import Registry
 
 PROGRAM = "pytest-machine"
@@ -50,6 +51,15 @@ def sections() -> Iterator[str]:
             flag = f"`{option.flag}`" if option.flag else "–"
             yield f"| `{option.name}` | {_default(option)} | {flag} | `{option.env}` | {option.help} |"
         yield ""
+
+
+def settings() -> Iterator[str]:
+    """Return the lines of a table: every setting of a test run in its four places."""
+    yield "| Key of the table, ini option | Flag, variable | Default | Meaning |"
+    yield "| --- | --- | --- | --- |"
+    for one in SETTINGS:
+        flag = f"{one.flag}`, `--no{one.flag[1:]}" if one.kind == "switch" else one.flag
+        yield f"| `{one.name}`, `{one.ini}` | `{flag}`, `{one.variable}` | {one.default} | {one.help} |"
 
 
 def _default(option: Option) -> str:
@@ -103,6 +113,14 @@ class Faults(SphinxDirective):
         return self.parse_text_to_nodes("\n".join(faults()))
 
 
+class SettingsTable(SphinxDirective):
+    """``{settings}``."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        return self.parse_text_to_nodes("\n".join(settings()))
+
+
 class Commands(SphinxDirective):
     """``{commands}``."""
 
@@ -118,4 +136,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("driver-options", DriverOptions)
     app.add_directive("commands", Commands)
     app.add_directive("faults", Faults)
+    app.add_directive("settings", SettingsTable)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -80,8 +80,22 @@ class Choice:
         full = self.completed(asked)
         driver = self.registry.driver(full.driver) if full.driver else self._choose(full)
         spec = self._spec(full, driver)
-        self.registry.configure(spec)
+        try:
+            self.registry.configure(spec)
+        except BadSpec as error:
+            if error.option and error.option not in full.options and (place := self._place(driver, error.option)):
+                raise BadSpec(
+                    error.message, facts={**error.facts, "set by": place}, hint="change it there, or remove it"
+                ) from error
+            raise
         return spec
+
+    def _place(self, driver: type[Driver], option: str) -> str:
+        """Return the setting or variable that sets an option which no mark sets."""
+        variable = options(driver)[option].env
+        if os.environ.get(variable) and option not in self._settings.nearer:
+            return f"the variable '{variable}'"
+        return self._settings.places.get(option, "")
 
     def expect(self, asked: Asked) -> None:
         """Raise what is wrong with what a mark asks for; whether this host can give it is asked when the test runs.
@@ -126,10 +140,11 @@ class Choice:
         known = options(driver)
         # A setting is for every driver, so one that lacks the option is not at fault; a mark that names it is.
         settings = {key: value for key, value in self._settings.asked.options.items() if key in known}
+        nearer = {key: value for key, value in settings.items() if key in self._settings.nearer}
         return Spec(
             name=full.name,
             driver=driver.name,
-            options={**from_environment(driver, os.environ), **settings, **full.options},
+            options={**settings, **from_environment(driver, os.environ), **nearer, **full.options},
             networks=full.networks or (),
             router=bool(full.router),
             topology=full.topology,

@@ -292,11 +292,16 @@ def _name(name: object) -> str:
     )
 
 
-def _value(key: str, value: object) -> object:
+def value(key: str, given: object) -> object:
+    """Return the value of an argument in its one form; raise `Wrong`."""
+    return value_of(key, given, _READERS)
+
+
+def _value(key: str, given: object) -> object:
     try:
-        return value_of(key, value, _READERS)
+        return value(key, given)
     except Wrong as error:
-        raise _bad(key, value, error.reason, error.said(lambda example: f"{key}={example!r}")) from error
+        raise _bad(key, given, error.reason, error.said(lambda example: f"{key}={example!r}")) from error
 
 
 def _logs(value: object) -> object:

@@ -66,8 +66,7 @@ def of(config: pytest.Config) -> Rooms:
         follows.used = got
         if settings.shell == "failed":
             config.pluginmanager.register(Shell(config), "machine-shell")
-        if settings.offline:
-            _go_offline(config)
+        _go_offline(config, settings.offline)
         config.stash[_ROOMS] = rooms
         # Of two that come last, the one registered later comes first: the report looks when the keeper has finished.
         for name in ("environment", "healing", "looking", "report", "keeper", "upkeep"):
@@ -79,10 +78,12 @@ def of(config: pytest.Config) -> Rooms:
     return config.stash[_ROOMS]
 
 
-def _go_offline(config: pytest.Config) -> None:
-    """Let nothing be downloaded for as long as this run lasts."""
+def _go_offline(config: pytest.Config, offline: bool) -> None:
+    """Set the variable that forbids downloads as the setting says, for as long as this run lasts."""
     before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = "1"
+    if not offline and not before:
+        return
+    os.environ[VARIABLE] = "1" if offline else "0"
 
     def restore() -> None:
         if before is None:

@@ -1,15 +1,15 @@
-"""What was said about machines outside of the tests: flag, environment, ini option, ``[tool.pytest-machine]``.
+"""Settings of a test run: each is a flag, a variable, an ini option and a key of ``[tool.pytest-machine]``.
 
-The flag is nearest and wins; then ``PYTEST_MACHINE_DRIVER``, which only a driver has; then pytest's own ini files; then
-the table, which is for those who keep everything in pyproject.toml (a table below ``[tool.pytest]`` would fail under
-``strict = true``).
+`SETTINGS` declares them once. Flags, ini options, the documentation's table and `Settings` are made from it.
+The nearest place wins: flag, variable, ini option, table. `setting_values` reads the four places.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,71 +17,142 @@ import pytest
 
 if TYPE_CHECKING:
     from .marker import Asked
+    from .setting_values import Found
 
-TABLE = "pytest-machine"
-_TABLE_ONLY = (
-    *("engine", "memory", "cpus", "disk", "preload", "registry_mirror", "insecure_registries"),
-    *("engine_options", "engine_env", "labels", "options"),
-)
-_UNAVAILABLE = ("skip", "fail")
-_KEEP = ("never", "failed", "always")
-_SHELL = ("never", "failed")
-_PCAP = ("never", "failed", "always")
-_OPTIONS = {
-    "driver": ("NAME", "which driver makes the machines, where no mark says (default: the first that works here)"),
-    "image": ("SUITE|PATH", "what the machines run, where no mark says: a Debian suite or a path"),
-    "reuse": ("SCOPE", "who shares equal machines, where no mark says: never, class, module, package, session, runs"),
-    "share": (
-        "WITH",
-        "who has a session's machine under pytest-xdist, where no mark says: run (all workers) or worker",
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting, by its name in the table of pyproject.toml."""
+
+    name: str
+    metavar: str
+    help: str
+    default: str = "–"
+    """The default, as the documentation shows it."""
+    kind: str = "text"
+    """How a text is read: ``text``, ``number``, ``switch``, ``list``, ``pairs`` (text values) or ``table``."""
+
+    @property
+    def flag(self) -> str:
+        """Return the flag of pytest's command line."""
+        return f"--machine-{self.name.replace('_', '-')}"
+
+    @property
+    def variable(self) -> str:
+        """Return the environment variable."""
+        return f"PYTEST_MACHINE_{self.name.upper()}"
+
+    @property
+    def ini(self) -> str:
+        """Return the ini option."""
+        return f"machine_{self.name}"
+
+
+SETTINGS = (
+    Setting("driver", "NAME", "driver that creates the machines", "the first that works here"),
+    Setting("image", "SUITE|PATH", "what the machines run: a Debian release or a path", "`trixie`"),
+    Setting("engine", "VERSION|PATH", "version of Docker or its beginning, or a static build", "the image's"),
+    Setting("memory", "SIZE", "memory of each machine: 512m", "the driver's"),
+    Setting("cpus", "N", "processors of each machine: 1.5", "the driver's", kind="number"),
+    Setting("disk", "SIZE", "size of the disk that holds Docker's data: 4g", "the driver's"),
+    Setting(
+        "reuse", "SCOPE",
+        "how long equal machines are shared: never, class, module, package, session, runs",
+        "`never`",
     ),
-    "ttl": ("TIME", "how long after its making a machine of reuse='runs' may be found again: 30m, 2h (default: 1h)"),
-    "spares": ("N", "how many machines to keep ready for the tests that come next (default: 0)"),
-    "memory_cap": ("SIZE", "how much of this host's memory all machines may take (default: 0.8 of what is free)"),
-    "teardown": ("HOW", "how machines are destroyed, where no mark says: rm (in order) or kill (at once)"),
-    "timeout": ("SECONDS", "how long a machine may take to be ready, where no mark says (default: 300)"),
-    "unavailable": ("WHAT", "where no driver works and none was asked for: skip or fail (default: skip; fail in CI)"),
-    "keep": ("WHEN", "which machines stay after the run: never, failed (those of failed tests), always"),
-    "shell": ("WHEN", "open a shell in the machine where a test fails: never or failed"),
-    "retries": ("N", "how often machines that could not be made are tried again (default: 1)"),
-    "artifacts": ("DIR", "write what is found in machines of failed tests, and the files of logs=, to this directory"),
-    "pcap": ("WHEN", "keep the packets of machines, a file a network, openable in Wireshark: never, failed, always"),
-    "timeline": ("FILE", "write a page that shows the life of every machine, such as machines.html"),
-}
-_FLAGS = {"offline": "never ask the network for anything: what needs an image that is not here cannot be made"}
+    Setting(
+        "share", "WITH",
+        "who shares a machine of the session under pytest-xdist: run (all workers), worker",
+        "`run`",
+    ),
+    Setting("ttl", "TIME", "how long a machine of reuse='runs' stays after its creation: 90s, 30m, 8h, 7d", "`1h`"),
+    Setting("spares", "N", "number of machines to create in advance for the next tests", "`0`"),
+    Setting(
+        "memory_cap", "SIZE",
+        "memory that all machines of this host may take together: 8g",
+        "80 % of what is available",
+    ),
+    Setting("teardown", "HOW", "how machines are destroyed: rm (shut down first), kill (at once)", "`rm`"),
+    Setting("timeout", "SECONDS", "seconds until a machine must be ready", "`300`", kind="number"),
+    Setting(
+        "unavailable",
+        "WHAT",
+        "what happens to a test if no driver works here and none was named: skip, fail",
+        "`skip`; `fail` if `CI` is set",
+    ),
+    Setting(
+        "keep", "WHEN",
+        "machines that stay after the run: never, failed (those of failed tests), always",
+        "`never`",
+    ),
+    Setting("shell", "WHEN", "open a shell in the machine when a test fails: never, failed", "`never`"),
+    Setting("retries", "N", "how often to try again when a machine could not be created", "`1`"),
+    Setting("artifacts", "DIR", "directory for files about machines of failed tests, and for the files of logs="),
+    Setting(
+        "pcap", "WHEN",
+        "tests whose packets are kept, a file for each machine and network: never, failed, always",
+        "`never`",
+    ),
+    Setting("timeline", "FILE", "HTML page to write, with the timeline of every machine: machines.html"),
+    Setting(
+        "offline", "",
+        "download nothing: a machine that needs an image that is not here cannot be created",
+        "off", kind="switch",
+    ),
+    Setting("preload", "IMAGES", "Docker images to load into each machine", kind="list"),
+    Setting("registry_mirror", "URLS", "mirrors that Docker uses before Docker Hub", kind="list"),
+    Setting("insecure_registries", "HOSTS", "registries that Docker may use without TLS", kind="list"),
+    Setting("engine_options", "PAIRS", "options of Docker as in daemon.json: log-driver=json-file", kind="table"),
+    Setting("engine_env", "PAIRS", "variables of the Docker daemon: HTTPS_PROXY=http://proxy:3128", kind="pairs"),
+    Setting("labels", "PAIRS", "labels of the Docker daemon: zone=a", kind="pairs"),
+    Setting(
+        "options", "PAIRS",
+        "options of the driver; a driver without such an option ignores it: pids=500",
+        kind="pairs",
+    ),
+)  # fmt: skip
+BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 
 def add(parser: pytest.Parser) -> None:
-    """Add each setting twice: ``--machine-NAME`` and the ini option ``machine_NAME``."""
+    """Add the flag and the ini option of each setting."""
     group = parser.getgroup("machine", "throwaway Docker hosts (pytest-machine)")
-    for name, (metavar, text) in _OPTIONS.items():
-        group.addoption(f"--machine-{_dashed(name)}", metavar=metavar, dest=f"machine_{name}", default=None, help=text)
-        parser.addini(f"machine_{name}", f"{text}; like --machine-{_dashed(name)}", default=None)
-    for name, text in _FLAGS.items():
-        group.addoption(f"--machine-{name}", action="store_true", dest=f"machine_{name}", default=None, help=text)
-        parser.addini(f"machine_{name}", f"{text}; like --machine-{name}", type="bool", default=None)
+    kinds: dict[str, Any] = {"switch": "bool", "list": "linelist", "pairs": "linelist", "table": "linelist"}
+    for setting in SETTINGS:
+        text = setting.help
+        if setting.kind == "switch":
+            group.addoption(
+                setting.flag, action=argparse.BooleanOptionalAction, dest=setting.ini, default=None, help=text
+            )
+        else:
+            group.addoption(setting.flag, metavar=setting.metavar, dest=setting.ini, default=None, help=text)
+        parser.addini(setting.ini, f"{text}; like {setting.flag}", type=kinds.get(setting.kind), default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What holds where no mark says."""
+    """The values of the settings: what applies if no mark sets it."""
 
     asked: Asked
     """The widest level of all marks; its options are for drivers that have them."""
+    nearer: Mapping[str, object] = field(default_factory=dict)
+    """Those of ``asked.options`` that flags and variables of ours set: they win over a driver's own variables."""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """The flag, variable, ini option or key of the table that sets each of ``asked.options``."""
     unavailable: str
     """``skip`` or ``fail``."""
     ttl: float = 3600.0
-    """Seconds from its making in which a machine of ``reuse="runs"`` may be found again."""
+    """Seconds after its creation in which a machine of ``reuse="runs"`` can be found again."""
     spares: int = 0
-    """How many machines to keep ready, in each process that runs tests."""
+    """Number of machines to keep ready, in each process that runs tests."""
     memory_cap: int | None = None
     """Bytes that all machines on this host may take; None: `pytest_machine.memory.SHARE` of what is available."""
     keep: str = "never"
-    """Which machines stay after the run: ``never``, ``failed``, ``always``."""
+    """Machines that stay after the run: ``never``, ``failed``, ``always``."""
     shell: str = "never"
     """When a shell is opened: ``never`` or ``failed``."""
     pcap: str = "never"
-    """Of which tests packets are kept: ``never``, ``failed``, ``always``."""
+    """Tests whose packets are kept: ``never``, ``failed``, ``always``."""
     retries: int = 1
     """How often a creation that failed is tried again."""
     offline: bool = False
@@ -90,128 +161,91 @@ class Settings:
 
     @classmethod
     def of(cls, config: pytest.Config, environ: Mapping[str, str] = os.environ) -> Settings:
-        """Read them; raise `pytest.UsageError`, which says where the wrong one stands."""
-        # Only a run with machines comes here, and only that should import them.
-        from pytest_machine.errors import BadSpec
-        from pytest_machine.model import names
+        """Read all settings; raise `pytest.UsageError`, which names the place of a wrong value."""
+        # Only a run with machines comes here, and only such a run should import these modules.
+        from pytest_machine.arguments import OPTIONS, Wrong, driver_options
 
-        from .marker import read
+        from .marker import Asked, value
+        from .setting_values import found_in, wrong
 
-        said: dict[str, object] = {}
-        places: dict[str, str] = {}
-        for name, (place, value) in _found(config, environ).items():
-            said[name], places[name] = value, place
-        own: dict[str, Any] = {
-            name: _own(name, said.pop(name), places[name]) for name in ("ttl", "spares", "memory_cap") if name in said
-        }
-
-        def word(name: str, words: tuple[str, ...], default: str) -> str:
-            if (found := said.pop(name, None) or default) not in words:
-                raise pytest.UsageError(f"{places[name]}: it takes one of {names(words)}, not '{found}'.")
-            return str(found)
-
-        def path(name: str) -> Path | None:
-            found = said.pop(name, None)
-            return config.invocation_params.dir / str(found) if found else None
-
-        own |= {
-            "unavailable": word("unavailable", _UNAVAILABLE, "fail" if environ.get("CI") else "skip"),
-            "keep": word("keep", _KEEP, "never"),
-            "shell": word("shell", _SHELL, "never"),
-            "pcap": word("pcap", _PCAP, "never"),
-            "artifacts": _writable(path("artifacts"), places.get("artifacts", ""), directory=True),
-            "timeline": _writable(path("timeline"), places.get("timeline", ""), directory=False),
-            "offline": bool(said.pop("offline", False)),
-        }
-        retries = str(said.pop("retries", 1))
-        if not retries.isdecimal():
-            raise pytest.UsageError(f"{places['retries']}: '{retries}' is no number of tries, such as 0 or 2.")
-        arguments: dict[str, object] = {}
-        for name, value in said.items():
+        found = found_in(config, environ)
+        readers = _readers()
+        own: dict[str, Any] = {}
+        said: dict[str, Any] = {}
+        for name, one in found.items():
             try:
-                arguments[name] = float(value) if name == "timeout" and isinstance(value, str) else value
-                read((), {name: arguments[name]})
-            except ValueError as error:
-                raise pytest.UsageError(f"{places[name]}: '{value}' is no number of seconds.") from error
-            except BadSpec as error:
-                said_so = error.facts.get("reason") or error.message
-                raise pytest.UsageError(
-                    f"{places[name]} cannot be '{value}': {said_so}.\nhint: {error.hint}"
-                ) from error
-        if isinstance(arguments.get("engine"), list):
-            raise pytest.UsageError(f"{places['engine']}: a list of engines is for marks; here it takes one.")
-        return cls(asked=read((), arguments)[0], retries=int(retries), **own)
+                if name in readers:
+                    own[name] = readers[name](one.value)
+                else:
+                    said[name] = value(name, one.value)
+            except Wrong as error:
+                raise wrong(one, error.reason, error.said(one.write)) from error
+            except (ValueError, TypeError) as error:
+                raise wrong(one, str(error)) from error
+        if isinstance(said.get("engine"), tuple):
+            raise wrong(found["engine"], "a list of versions is for marks")
+        for name, directory in (("artifacts", True), ("timeline", False)):
+            if name in own:
+                path = config.invocation_params.dir / own[name]
+                own[name] = _writable(path, found[name], directory=directory)
+        given = {key: said.pop(key) for key in ("options", *OPTIONS) if key in said}
+        places = {key: found[key].place for key in given if key != "options"}
+        places = {
+            **dict.fromkeys(given.get("options", ()), found["options"].place if "options" in given else ""),
+            **places,
+        }
+        near = {key: value for key, value in given.items() if found[key].near}
+        try:
+            far = driver_options({key: value for key, value in given.items() if key not in near})
+            nearer = driver_options(near)
+        except KeyError as error:
+            key = str(error.args[0])
+            raise wrong(found[key], f"{found['options'].place} sets it too", f"set {key} once") from None
+        own.setdefault("unavailable", "fail" if environ.get("CI") else "skip")
+        options: dict[str, Any] = {**far, **nearer}
+        return cls(asked=Asked(options=options, **said), nearer=nearer, places=places, **own)
 
 
-def _writable(path: Path | None, place: str, *, directory: bool) -> Path | None:
-    """Return a path where something is to be written in the end; better to hear now that it cannot be."""
-    if path is None:
-        return None
-    there = next((each for each in (path, *path.parents) if each.exists()), path)
-    if there == path and path.is_dir() != directory:
-        wrong = f"'{path}' is {'no' if directory else 'a'} directory"
-    elif there != path and not there.is_dir():
-        wrong = f"'{there}' is no directory"
-    elif not os.access(there, os.W_OK):
-        wrong = f"'{there}' cannot be written to"
-    else:
-        return path
-    raise pytest.UsageError(f"{place}: {wrong}.")
-
-
-def _own(name: str, value: object, place: str) -> object:
+def _readers() -> Mapping[str, Callable[[Any], object]]:
+    """Return the readers of settings that are no arguments of a mark."""
+    from pytest_machine.arguments import path, word
     from pytest_machine.options import duration, size
 
-    readers: dict[str, Callable[[Any], object]] = {"ttl": duration, "spares": _number, "memory_cap": size}
-    try:
-        return readers[name](value)
-    except (ValueError, TypeError) as error:
-        raise pytest.UsageError(f"{place} cannot be '{value}': {error}.") from error
+    def words(*each: str) -> Callable[[object], object]:
+        return lambda value: word(value, each)
+
+    return {
+        "ttl": duration,
+        "spares": _number,
+        "retries": _number,
+        "memory_cap": size,
+        "unavailable": words("skip", "fail"),
+        "keep": words("never", "failed", "always"),
+        "shell": words("never", "failed"),
+        "pcap": words("never", "failed", "always"),
+        "artifacts": path,
+        "timeline": path,
+        "offline": bool,
+    }
 
 
 def _number(value: object) -> int:
-    if isinstance(value, int | str) and not isinstance(value, bool) and str(value).isdigit():
+    if isinstance(value, int | str) and not isinstance(value, bool) and str(value).isascii() and str(value).isdigit():
         return int(value)
     raise ValueError("it takes a whole number, 0 or more")
 
 
-def _dashed(name: str) -> str:
-    return name.replace("_", "-")
+def _writable(path: Path, found: Found, *, directory: bool) -> Path:
+    """Return a path to be written at the end of the run; raise `pytest.UsageError` now if that is impossible."""
+    from .setting_values import wrong
 
-
-def _found(config: pytest.Config, environ: Mapping[str, str]) -> dict[str, tuple[str, object]]:
-    """Return name → (where it stands, value), the nearest place of each."""
-    found: dict[str, tuple[str, object]] = {}
-    for name, value in _table(config.rootpath / "pyproject.toml").items():
-        found[name] = (f"'{name}' in [tool.{TABLE}] of pyproject.toml", value)
-    for name in _OPTIONS:
-        if value := config.getini(f"machine_{name}"):
-            found[name] = (f"The ini option 'machine_{name}'", value)
-        if name == "driver" and (value := environ.get("PYTEST_MACHINE_DRIVER")):
-            found[name] = ("The variable 'PYTEST_MACHINE_DRIVER'", value)
-        if value := config.getoption(f"machine_{name}"):
-            found[name] = (f"The option '--machine-{_dashed(name)}'", value)
-    for name in _FLAGS:
-        if config.getini(f"machine_{name}") or config.getoption(f"machine_{name}"):
-            found[name] = (f"The option '--machine-{name}'", True)
-    return found
-
-
-def _table(path: Path) -> Mapping[str, object]:
-    try:
-        text = path.read_text("utf-8")
-    except OSError:
-        return {}
-    if TABLE not in text:  # most projects have no table of ours, and a large file takes milliseconds to parse
-        return {}
-    import tomllib
-
-    try:
-        table = tomllib.loads(text).get("tool", {}).get(TABLE, {})
-    except tomllib.TOMLDecodeError as error:
-        raise pytest.UsageError(f"{path}: {error}") from error
-    known = (*_OPTIONS, *_FLAGS, *_TABLE_ONLY)
-    for name in table:
-        if name not in known:
-            raise pytest.UsageError(f"[tool.{TABLE}] of pyproject.toml has no '{name}'; it has {', '.join(known)}.")
-    return dict(table)
+    there = next((each for each in (path, *path.parents) if each.exists()), path)
+    if there == path and path.is_dir() != directory:
+        reason = f"'{path}' is {'no' if directory else 'a'} directory"
+    elif there != path and not there.is_dir():
+        reason = f"'{there}' is no directory"
+    elif not os.access(there, os.W_OK):
+        reason = f"'{there}' cannot be written to"
+    else:
+        return path
+    raise wrong(found, reason)

@@ -115,10 +115,14 @@ def test_flags(standins: pytest.Pytester, run: Run) -> None:
 @pytest.mark.parametrize(
     ("lines", "args", "says"),
     [
-        ((), ("--machine-reuse=modul",), "The option '--machine-reuse' cannot be 'modul'*did you mean 'module'?"),
-        ((), ("--machine-timeout=soon",), "The option '--machine-timeout': 'soon' is no number of seconds."),
+        ((), ("--machine-reuse=modul",), "The option '--machine-reuse' cannot be 'modul'*hint: did you mean 'module'?"),
+        (
+            (),
+            ("--machine-timeout=soon",),
+            "The option '--machine-timeout' cannot be 'soon'*write --machine-timeout=1.5 *",
+        ),
         (("machine_teardown = gently",), (), "The ini option 'machine_teardown' cannot be 'gently'*"),
-        (("machine_unavailable = maybe",), (), "The ini option 'machine_unavailable': it takes one of 'skip', 'fail'*"),
+        (("machine_unavailable = maybe",), (), "The ini option 'machine_unavailable' cannot be 'maybe': *"),
     ],
 )
 def test_wrong_settings(inner: pytest.Pytester, lines: tuple[str, ...], args: tuple[str, ...], says: str) -> None:

@@ -135,10 +135,10 @@ def test_no_two_tests_share_a_directory() -> None:
 @pytest.mark.parametrize(
     ("argument", "says"),
     [
-        ("--machine-artifacts=file", "*--machine-artifacts': '*file' is no directory."),
-        ("--machine-artifacts=file/in", "*--machine-artifacts': '*file' is no directory."),
-        ("--machine-timeline=.", "*--machine-timeline': '*' is a directory."),
-        ("--machine-timeline=file/page.html", "*--machine-timeline': '*file' is no directory."),
+        ("--machine-artifacts=file", "*--machine-artifacts' cannot be 'file*': '*file' is no directory."),
+        ("--machine-artifacts=file/in", "*--machine-artifacts' cannot be 'file*': '*file' is no directory."),
+        ("--machine-timeline=.", "*--machine-timeline' cannot be '.': '*' is a directory."),
+        ("--machine-timeline=file/page.html", "*--machine-timeline' cannot be 'file*': '*file' is no directory."),
     ],
 )
 def test_where_nothing_can_be_written(inner: pytest.Pytester, argument: str, says: str) -> None:
@@ -238,7 +238,7 @@ class TestTries:
 
     def test_a_number_is_asked_for(self, inner: pytest.Pytester) -> None:
         result = inner.runpytest_inprocess("--machine-retries=often")
-        assert "'often' is no number of tries" in result.stdout.str() + result.stderr.str()
+        assert "cannot be 'often': it takes a whole number" in result.stdout.str() + result.stderr.str()
 
 
 BEFALLS = """

@@ -111,7 +111,7 @@ def test_wrong_words_end_the_collection(run: Run, argument: str, said: str) -> N
 def test_a_list_in_the_table_is_refused(inner: pytest.Pytester) -> None:
     inner.makepyprojecttoml("[tool.pytest-machine]\nengine = ['1', '2']\n")
     inner.makepyfile("def test_x(machine): pass")
-    inner.runpytest_inprocess().stderr.fnmatch_lines(["*a list of engines is for marks*"])
+    inner.runpytest_inprocess().stderr.fnmatch_lines(["*a list of versions is for marks*"])
 
 
 def test_the_daemons_settings_are_in_the_machine(run: Run) -> None:

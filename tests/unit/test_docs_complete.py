@@ -11,7 +11,7 @@ import pytest
 
 import pytest_machine
 from pytest_machine import driver, errors, hookspecs
-from pytest_machine.plugin import marker
+from pytest_machine.plugin import marker, settings
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -71,13 +71,12 @@ def test_every_capability_names_its_protocol() -> None:
 
 
 def test_every_ini_option_and_flag(pytester: pytest.Pytester) -> None:
-    """What `pytest --help` lists."""
+    """`pytest --help` lists what the page's table is made from."""
     shown = pytester.runpytest_inprocess("--help").stdout.str()
     page = (DOCS / "reference/configuration.md").read_text("utf-8")
-    assert rows("reference/configuration.md") == set(re.findall(r"^  (machine_\w+)", shown, re.MULTILINE))
-    assert set(re.findall(r"`(--machine-[\w-]+)`", page)) == set(
-        re.findall(r"^  (--machine-[\w-]+)", shown, re.MULTILINE)
-    )
+    assert "```{settings}" in page
+    assert {one.ini for one in settings.SETTINGS} == set(re.findall(r"^  (machine_\w+)", shown, re.MULTILINE))
+    assert {one.flag for one in settings.SETTINGS} == set(re.findall(r"^  (--machine-[\w-]+)", shown, re.MULTILINE))
 
 
 def test_every_hook() -> None:
