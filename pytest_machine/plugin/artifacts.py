@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_machine.support import reasons
+
 
 class Artifacts:
     """The directory that was asked for; else one of pytest's own, which keeps those of the last three runs."""
@@ -71,7 +73,8 @@ class Artifacts:
         try:
             yield
         except OSError as error:
-            self.refused.setdefault(str(error.filename or self._top), error.strerror or str(error))
+            path = str(error.filename or self._top)
+            self.refused.setdefault(path, f"{reasons.reason_of(error)} (hint: {reasons.hint(error, path)})")
 
 
 def places(test: str) -> list[str]:

@@ -22,7 +22,7 @@ import pytest
 from pytest_machine import kept
 from pytest_machine.errors import MachineError, StoreError, refused
 from pytest_machine.model import Id, Record, Spec, new_id
-from pytest_machine.support import clock
+from pytest_machine.support import clock, reasons
 
 from .choice import Choice
 from .hosts import Hosts
@@ -344,7 +344,9 @@ class Keeper:
                 raise StoreError(
                     "The run cannot be noted, so no machine is made.",
                     facts={"file": error.filename, "reason": error.strerror or error},
-                    hint="free space there, or keep runs elsewhere: PYTEST_MACHINE_HOME=/path",
+                    hint="free space there, or keep runs elsewhere: PYTEST_MACHINE_HOME=/path"
+                    if error.errno in _FULL
+                    else reasons.hint(error),
                 ) from error
 
             def end() -> None:
