@@ -27,7 +27,7 @@ from .presence import is_forgotten
 from .provisioner import CONFIGURING, COPYING_HERE, COPYING_THERE, ENGINE_PORT, Wanted
 from .provisioners.daemon.plan import born_with
 from .store import Store, write
-from .support import clock, files, given, parsing, pems
+from .support import clock, files, front, given, parsing, pems
 from .waiting import NotYet, wait
 
 KEY = "id_ed25519"
@@ -252,8 +252,8 @@ def born(unborn: Unborn, bearing: Errand[Record]) -> Record:
                 "waited": f"{clock.monotonic() - begun:.1f} s",
                 "last seen": "the driver was still making it; it is destroyed when that ends",
             },
-            hint="allow it more: @pytest.mark.machine(timeout=600), or see whether the driver can work here: "
-            "pytest-machine doctor",
+            hint=front.worded(tests="allow it more: @pytest.mark.machine(timeout=600), or ", program="")
+            + "see whether the driver can work here: pytest-machine doctor",
         )
     return bearing.result()
 

@@ -34,6 +34,7 @@ from pytest_machine.model import (
 from pytest_machine.options import option
 from pytest_machine.owner import cache_dir
 from pytest_machine.stored import Damaged
+from pytest_machine.support import front
 from pytest_machine.waiting import NotYet, wait
 
 # What one ability alone needs is imported where it begins: whoever asks for an address is in a hurry.
@@ -423,10 +424,13 @@ def _refuse_user_namespaces(reason: str) -> NoReturn:
     raise DriverUnavailable(
         "This host cannot give a machine a user namespace of its own.",
         facts={"reason": reason},
-        hint="for trusted tests only: @pytest.mark.machine(options={'userns': False})",
+        hint=front.worded(
+            tests="for trusted tests only: @pytest.mark.machine(options={'userns': False})",
+            program="for trusted machines only: docker-machine create --driver runc --runc-userns=false NAME",
+        ),
     )
 
 
 def _as_root() -> str:
     """Return the hint to run this program as root: pytest, or the command line."""
-    return f"sudo {sys.executable} -m pytest ..." if "pytest" in sys.modules else f"sudo {sys.argv[0]} ..."
+    return front.worded(tests=f"sudo {sys.executable} -m pytest ...", program=f"sudo {sys.argv[0]} ...")
