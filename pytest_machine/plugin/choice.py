@@ -68,6 +68,7 @@ class Choice:
     def completed(self, asked: Asked) -> Asked:
         """Return what was asked with the settings and defaults where it says nothing; no driver is chosen yet."""
         full = asked.over(replace(self._settings.asked, options={})).over(_DEFAULT)
+        full = replace(full, named=asked.driver is not None if asked.named is None else asked.named)
         # Whoever wants a test to fail for something needs a driver that can see it.
         return replace(full, needs=(full.needs or frozenset()) | {"incidents"}) if full.fail_on else full
 
@@ -170,6 +171,10 @@ class Choice:
             try:
                 spec = self.spec(one)
                 self._check(spec)
+            except Unsupported as error:
+                if self._settings.unsupported == "skip" and not self.completed(one).named:
+                    raise pytest.skip.Exception(str(error)) from None
+                raise
             except DriverUnavailable as error:
                 if self._settings.unavailable == "skip" and not self.completed(one).driver:
                     raise pytest.skip.Exception(str(error)) from None

@@ -42,6 +42,8 @@ class Asked:
 
     name: str = ""
     driver: str | None = None
+    named: bool | None = None
+    """Whether a mark, and not a setting, names the driver; None: not completed yet."""
     count: int | None = None
     reuse: str | None = None
     share: str | None = None
@@ -77,7 +79,7 @@ class Asked:
         return replace(wider, **said | {"name": self.name or wider.name, "options": {**wider.options, **self.options}})
 
 
-ARGUMENTS = (*(f.name for f in fields(Asked) if f.name != "name"), *OPTIONS)
+ARGUMENTS = (*(f.name for f in fields(Asked) if f.name not in ("name", "named")), *OPTIONS)
 """Every keyword that the mark takes."""
 
 

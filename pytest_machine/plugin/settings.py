@@ -81,6 +81,12 @@ SETTINGS = (
         "`skip`; `fail` if `CI` is set",
     ),
     Setting(
+        "unsupported",
+        "WHAT",
+        "what happens to a test if the driver that a setting names lacks a capability: fail, skip",
+        "`fail`",
+    ),
+    Setting(
         "keep", "WHEN",
         "machines that stay after the run: never, failed (those of failed tests), always",
         "`never`",
@@ -139,6 +145,8 @@ class Settings:
     """Those of ``asked.options`` that flags and variables of ours set: they win over a driver's own variables."""
     places: Mapping[str, str] = field(default_factory=dict)
     """The flag, variable, ini option or key of the table that sets each of ``asked.options``."""
+    unsupported: str = "fail"
+    """``fail`` or ``skip``."""
     unavailable: str
     """``skip`` or ``fail``."""
     ttl: float = 3600.0
@@ -220,6 +228,7 @@ def _readers() -> Mapping[str, Callable[[Any], object]]:
         "retries": _number,
         "memory_cap": size,
         "unavailable": words("skip", "fail"),
+        "unsupported": words("fail", "skip"),
         "keep": words("never", "failed", "always"),
         "shell": words("never", "failed"),
         "pcap": words("never", "failed", "always"),

@@ -209,3 +209,17 @@ def test_unknown_driver_of_a_flag(inner: pytest.Pytester, run: Run) -> None:
 def test_options_from_the_environment(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_IMAGE", "theirs")
     run("def test_it(machine): assert machine.driver.image == 'theirs'")
+
+
+@pytest.mark.parametrize("settings", [("--machine-unsupported=skip",), ("-o", "machine_unsupported=skip")])
+def test_what_the_driver_of_a_setting_lacks_is_a_skip_if_wanted(run: Run, settings: tuple[str, ...]) -> None:
+    source = "import pytest\n@pytest.mark.machine(needs=['incidents'])\ndef test_it(machine): ..."
+    run(source, "--machine-driver=none", errors=1)
+    result = run(source, "--machine-driver=none", *settings, skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED*does not have 'incidents'*"])
+
+
+def test_what_the_driver_of_a_mark_lacks_is_an_error_all_the_same(run: Run) -> None:
+    source = "import pytest\n@pytest.mark.machine(driver='none', needs=['incidents'])\ndef test_it(machine): ..."
+    result = run(source, "--machine-unsupported=skip", errors=1)
+    result.stdout.fnmatch_lines(["*does not have 'incidents'*"])

@@ -32,6 +32,7 @@ VALUES: dict[str, list[tuple[Any, str, Any]]] = {
     "memory_cap": [("8g", "8g", 8 << 30), ("9g", "9g", 9 << 30)],
     "teardown": [("kill", "kill", "kill"), ("rm", "rm", "rm")],
     "timeout": [(90, "90", 90.0), (1.5, "1.5", 1.5)],
+    "unsupported": [("fail", "fail", "fail"), ("skip", "skip", "skip")],
     "unavailable": [("fail", "fail", "fail"), ("skip", "skip", "skip")],
     "keep": [("failed", "failed", "failed"), ("always", "always", "always")],
     "shell": [("failed", "failed", "failed"), ("never", "never", "never")],
