@@ -526,7 +526,9 @@ class Lab:
             def tell(machine: Machine) -> None:
                 known, script = ways.names(machine.name), ways.script(machine.name)
                 note = machine.record.directory / _TOLD
-                before = note.read_text("utf-8") if note.exists() else ""
+                before = ""
+                with contextlib.suppress(*files.UNREADABLE):  # absent, or damaged: the machine is told all again
+                    before = files.read_text(note)
                 new = _by_name(known) != _by_name(self._known.get(machine.name, ())) or machine.name == again
                 if not new and script == before:
                     return

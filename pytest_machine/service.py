@@ -6,6 +6,7 @@ Each of the questions here returns nothing when the answer is yes, and raises ot
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import ipaddress
 import re
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from .errand import Errand
 from .errors import UsageError
 from .waiting import NotYet
 
@@ -151,13 +153,26 @@ def pattern(log: str | None, container: str | Any) -> re.Pattern[str] | None:
         ) from error
 
 
-def answers(url: str) -> None:
-    """Ask for a page; one at or above 400 is `NotYet`, and so is an answer that is no HTTP."""
+_ANSWER = 5.0
+"""Seconds that an answer may take: its status line and its headers."""
+
+
+def _open(url: str) -> None:
     # Never through the environment's proxy, which cannot see the machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=_ANSWER):
+        pass
+
+
+def answers(url: str) -> None:
+    """Ask for a page; one at or above 400 is `NotYet`, and so is an answer that is no HTTP."""
+    # A time-out of a socket starts again with each byte, so a server that sends single bytes could hold us without end.
+    asking = Errand(functools.partial(_open, url))
+    if not asking.wait(_ANSWER):
+        asking.leave()
+        raise NotYet(f"it did not answer in full within {_ANSWER:g} s")
     try:
-        with opener.open(url, timeout=5):
-            pass
+        asking.result()
     except urllib.error.HTTPError as error:
         # It is the answer too, with a connection that wants to be closed.
         error.close()

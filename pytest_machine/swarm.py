@@ -444,7 +444,7 @@ def _reason(error: Exception) -> str:
     """Return what Docker said, out of what came by way of JSON."""
     text = str(error)
     _, found, said = text.partition('{"message":')
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         return str(json.loads(found + said)["message"])
     return text or type(error).__name__
 

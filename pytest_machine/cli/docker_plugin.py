@@ -75,11 +75,16 @@ def install_cli_plugin(ctx: click.Context, *, uninstall: bool) -> None:  # noqa:
     """
     from pytest_machine.contexts import home
     from pytest_machine.store import write
+    from pytest_machine.support import files
+    from pytest_machine.support.parsing import Malformed
     from pytest_machine.support.text import shell_word
 
     place = home() / "cli-plugins" / _FILE
     with contextlib.suppress(FileNotFoundError):
-        found = place.read_bytes()
+        try:
+            found = files.read(place)
+        except Malformed:
+            found = b""
         if not _is_ours(found):
             raise Failed(f"There is a Docker plugin of another make: '{place}'", hint=f"rm {shell_word(place)}")
         if uninstall:

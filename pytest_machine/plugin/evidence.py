@@ -23,7 +23,7 @@ from pytest_machine.errors import MachineError
 from pytest_machine.model import State
 from pytest_machine.ssh import SshConnection
 from pytest_machine.store import Store
-from pytest_machine.support import clock, parsing
+from pytest_machine.support import clock, files, parsing
 from pytest_machine.support.text import decoded, visible
 
 from .masking import Mask
@@ -102,8 +102,8 @@ def gather(record: Record, driver: Driver, *, seconds: float = SECONDS) -> Evide
     desk, mask = _Desk(), Mask()
     with contextlib.suppress(MachineError, OSError):
         mask.learn_options(Store(record.store).secrets(record.name))
-    with contextlib.suppress(OSError, ValueError):  # the daemon's own variables, all of which are the user's affair
-        lines = shlex.split((record.directory / "machine.env").read_text("utf-8"))
+    with contextlib.suppress(*files.UNREADABLE, ValueError):  # the daemon's variables may all hold secrets
+        lines = shlex.split(files.read_text(record.directory / "machine.env"))
         mask.learn([line.partition("=")[2] for line in lines])
     witnesses: dict[str, Callable[[], None]] = {"its driver": lambda: _outside(record, driver, desk)}
     looked = Errand(lambda: presence.look([(driver, record)], timeout=_LOOKED)[record.id].state)

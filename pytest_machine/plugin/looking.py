@@ -20,7 +20,8 @@ from pytest_machine import engine, kept
 from pytest_machine.driver import SupportsIncidents
 from pytest_machine.errors import Unsupported
 from pytest_machine.model import Incident
-from pytest_machine.support import clock
+from pytest_machine.store import write
+from pytest_machine.support import clock, files
 from pytest_machine.support.text import visible
 
 from . import usage, used
@@ -317,10 +318,13 @@ def fresh_incidents(machine: Machine) -> list[Incident]:
     if not found:
         return []
     note = machine.record.directory / _SEEN
-    known = note.read_text("utf-8").splitlines() if note.exists() else []
+    known: list[str] = []
+    with contextlib.suppress(*files.UNREADABLE):  # absent, or damaged: they are shown again
+        known = files.read_text(note).splitlines()
     new = [each for each in dict.fromkeys(found) if _line(each) not in known]
     if new:
-        note.write_text("\n".join([*known, *map(_line, new)]), "utf-8")
+        with contextlib.suppress(OSError):
+            write(note, "\n".join([*known, *map(_line, new)]).encode(), durable=False)
     return new
 
 
@@ -344,9 +348,9 @@ def _check_sight(machine: Machine, wanted: frozenset[str]) -> None:
 def engine_version(machine: Machine) -> str:
     """Return the version of the machine's engine, asked when it was new; empty when it does not say."""
     note = machine.record.directory / "engine-version.txt"
-    with contextlib.suppress(OSError, ValueError):
-        return note.read_text("utf-8")
+    with contextlib.suppress(*files.UNREADABLE):
+        return files.read_text(note, largest=1000)
     found = engine.version(machine.address, certs=machine.record.directory) if machine.record.address else ""
     with contextlib.suppress(OSError):
-        note.write_text(found, "utf-8")
+        write(note, found.encode(), durable=False)
     return found

@@ -147,3 +147,27 @@ def test_where_a_port_is_best_reached(bound: Sequence[Mapping[str, str]], found:
 def test_an_address_as_a_url_wants_it() -> None:
     assert str(HostPort("10.0.0.1", 80)) == "10.0.0.1:80"
     assert str(HostPort("fd00::1", 80)) == "[fd00::1]:80"
+
+
+def test_a_server_that_sends_single_bytes_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sends its status line a byte at a time, so that no time-out of a single read ever ends."""
+    monkeypatch.setattr(service, "_ANSWER", 0.5)
+    left = threading.Event()
+
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 ")
+            while not left.wait(0.05):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        dripping = threading.Thread(target=drip, args=(server,))
+        dripping.start()
+        try:
+            with pytest.raises(NotYet, match="did not answer in full"):
+                service.answers(f"http://127.0.0.1:{server.getsockname()[1]}/")
+            assert dripping.is_alive()
+        finally:
+            left.set()
+            dripping.join()

@@ -29,6 +29,8 @@ def parse(text: str, path: str) -> dict[str, object]:
         found = json.loads(text)
     except ValueError as error:
         raise _broken(path, str(error)) from error
+    except RecursionError as error:
+        raise _broken(path, "it is nested too deeply") from error
     if not isinstance(found, dict):
         raise _broken(path, "it is no table of options")
     return found

@@ -246,7 +246,7 @@ def _noted(text: str) -> dict[str, list[object]]:
     """Return the note; a broken one says nothing, so that nothing is taken for ours that may not be."""
     try:
         found = json.loads(text)["options"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}
     return {key: values for key, values in found.items() if isinstance(values, list)} if isinstance(found, dict) else {}
 
