@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from . import certs, daemon, engine, preloads, ssh
+from . import answers, certs, daemon, engine, preloads, ssh
 from .driver import Driver, SupportsAdoption, SupportsConsole, SupportsPower, SupportsPreload, SupportsReserve
 from .errand import Errand, wait_all
 from .errors import CleanupFailed, DriverError, EngineFailed, StoreError, WaitTimeout, damaged
@@ -134,7 +134,7 @@ def note(
         if secret := {name: value for name, value in spec.options.items() if known[name].secret}:
             store.save_secrets(record.name, secret)
         if isinstance(driver, SupportsReserve):
-            record = record.with_(address=driver.reserve(record))
+            record = record.with_(address=answers.reserve(driver, record))
     except BaseException as error:
         undo(record, driver, store=store, because=error)
         raise
@@ -155,9 +155,11 @@ def _kept(
     key = preloads.key(wanted, {"driver": spec.driver, **daemon.storage(spec.engine)})
     if not isinstance(driver, SupportsPreload) or key in _unkept:
         return ""
-    if not driver.has_preload(key):
+    if not answers.has_preload(driver, key):
         with preloads.making(key):
-            if not driver.has_preload(key) and not _keep(wanted, key, spec, store=store, registry=registry, run=run):
+            if not answers.has_preload(driver, key) and not _keep(
+                wanted, key, spec, store=store, registry=registry, run=run
+            ):
                 _unkept.add(key)
                 return ""
     return key
@@ -177,7 +179,7 @@ def _keep(
         if not (isinstance(driver, SupportsPower) and isinstance(driver, SupportsPreload)):
             return False
         driver.stop(record)
-        return driver.keep_preload(record, key)
+        return answers.keep_preload(driver, record, key)
     finally:
         end(record, driver, store=store)
 
@@ -333,7 +335,7 @@ def plan(record: Record, driver: Driver, *, store: Store, names: Names, settings
     for path, file in daemon.files(settings).items():
         write(record.directory / Path(path).name, file.content, mode=file.mode, durable=False)
     if isinstance(driver, SupportsAdoption):
-        _adopt(record, driver.access(record), store=store)
+        _adopt(record, answers.access(driver, record), store=store)
         return seed(record)
     login, login_public = ssh.new_key(f"pytest-machine {record.name}")
     host_key, host_key_public = ssh.new_key(record.name)
@@ -449,7 +451,7 @@ def settle(
     now, over SSH; so does Docker itself where the machine came without.
     """
     heard = witness or Witness()
-    adopted = driver.access(record) if isinstance(driver, SupportsAdoption) else None
+    adopted = answers.access(driver, record) if isinstance(driver, SupportsAdoption) else None
     if adopted is None or adopted.provision:
         heard.step(record, "Waiting for machine to be running, this may take a few minutes...")
     address = wait(
@@ -550,7 +552,7 @@ def wanted(record: Record, driver: Driver) -> Wanted:
 
 
 def _located(driver: Driver, record: Record) -> Address:
-    seen = driver.look([record])[record.id]
+    seen = answers.seen(driver, record)
     if seen.state in (State.ABSENT, State.ERROR):
         raise DriverError(f"The machine '{record.name}' is gone.", facts={"state": seen.state, "detail": seen.detail})
     if seen.address is None:
@@ -569,7 +571,7 @@ def _watching(check: Callable[[], str], driver: Driver, record: Record) -> Calla
         except (OSError, NotYet):
             if clock.monotonic() - looked > _LOOK:
                 looked = clock.monotonic()
-                state = driver.look([record])[record.id].state
+                state = answers.seen(driver, record).state
                 if state not in (State.RUNNING, State.PREPARING):
                     raise DriverError(
                         f"The machine '{record.name}' ended while it booted.",
@@ -584,7 +586,7 @@ def _watching(check: Callable[[], str], driver: Driver, record: Record) -> Calla
 
 def _expect_engine(driver: Driver, record: Record) -> None:
     """Raise `EngineFailed` when the console shows that Docker ended again and again: waiting longer is of no use."""
-    console = driver.console(record) if isinstance(driver, SupportsConsole) else ""
+    console = answers.console(driver, record) if isinstance(driver, SupportsConsole) else ""
     if console.count(_ENDED) >= _ENDS:
         said = console.rpartition(_ENDED)[2].splitlines()
         raise EngineFailed(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from . import engine, presence
+from . import answers, engine, presence
 from .disturbance import Disturbance
 from .driver import SupportsDisk
 from .errors import BadSpec, CleanupFailed, ConnectFailed, MachineError, UnknownMachine, Unsupported, WaitTimeout
@@ -513,7 +513,7 @@ class _Host:
 
     @property
     def isolation(self) -> Isolation:
-        return self._machine.driver.isolation
+        return answers.isolation(self._machine.driver)
 
     @property
     def options(self) -> Mapping[str, Value]:
@@ -591,11 +591,11 @@ class _Host:
     def trouble(self, trouble: DiskTrouble) -> bool:
         self._field.touched.add(self.name)
         self._breaking.troubled.add(self._machine.id)
-        return self._disk().trouble_disk(self._machine.record, trouble)
+        return answers.trouble_disk(self._disk(), self._machine.record, trouble)
 
     def mend(self) -> None:
         """See to it that nothing is wrong with its disk; one that had failed takes a boot."""
-        if self.disk and not self._disk().trouble_disk(self._machine.record, DiskTrouble()):
+        if self.disk and not answers.trouble_disk(self._disk(), self._machine.record, DiskTrouble()):
             self.kill()
             self.start()
         self._breaking.troubled.discard(self._machine.id)

@@ -391,12 +391,14 @@ NEEDS: frozenset[str] = frozenset(CAPABILITIES) | frozenset(Isolation)
 
 def missing(driver: Driver, needs: Iterable[str]) -> list[str]:
     """Return those of `needs` that `driver` does not have, in order."""
+    from . import answers  # it asks the protocols of this module
+
     return [
         need
         for need in sorted(needs)
         if not (
             isinstance(driver, CAPABILITIES[need])
             if need in CAPABILITIES
-            else need in frozenset(Isolation) and driver.isolation.includes(Isolation(need))
+            else need in frozenset(Isolation) and answers.isolation(driver).includes(Isolation(need))
         )
     ]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from pytest_machine.support.folders import make_folder
 
-from . import birth, plan, presence
+from . import answers, birth, plan, presence
 from .breaking import Breaking, Injection
 from .capture import LIMIT, Captures
 from .disturbance import Disturbance
@@ -127,7 +127,7 @@ class Lab:
         }.values():
             if isinstance(driver, SupportsNetworks):
                 lab._connectors[type(driver)] = driver
-                lab._networks |= {each.name: each for each in driver.find_networks() if each.lab == lab._id}
+                lab._networks |= {each.name: each for each in answers.find_networks(driver) if each.lab == lab._id}
         return lab
 
     @property
@@ -201,7 +201,7 @@ class Lab:
         try:
             with self._store.lock(machine.name, timeout=_LETTING_GO):
                 # Whoever makes it again has destroyed it for a moment, and holds it.
-                if machine.driver.look([machine.record])[machine.id].state is State.ABSENT:
+                if answers.seen(machine.driver, machine.record).state is State.ABSENT:
                     birth.end(machine.record, machine.driver, store=self._store)
                     self._drop_gone(machine)
         except (MachineError, OSError, LookupError) as error:
@@ -561,7 +561,7 @@ class Lab:
             return self._networks
         found = dict(self._networks)
         for driver in self._connectors.values():
-            found |= {each.name: each for each in driver.find_networks() if each.lab == self._id}
+            found |= {each.name: each for each in answers.find_networks(driver) if each.lab == self._id}
         return found
 
     def _equip(self, machine: Machine) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from . import birth, certs, cleaning, client_environment, engine, service
+from . import answers, birth, certs, cleaning, client_environment, engine, service
 from .capture import LIMIT, OWN, Capture, Captures
 from .connection import AnyBytes, AnyPath, words
 from .driver import (
@@ -212,7 +212,7 @@ class Machine:
     @property
     def state(self) -> State:
         """What it is doing now, by its driver."""
-        return self.driver.look([self.record])[self.id].state
+        return answers.seen(self.driver, self.record).state
 
     @property
     def address(self) -> Address:
@@ -234,7 +234,7 @@ class Machine:
     @property
     def networks(self) -> Mapping[str, Attachment]:
         """Its place on each of the lab's networks: ``machine.networks["front"].ip``."""
-        return self.links_of(self.driver.look([self.record])[self.id])
+        return self.links_of(answers.seen(self.driver, self.record))
 
     def links_of(self, seen: Seen) -> Mapping[str, Attachment]:
         """Return its place on each network, by what its driver has seen."""
@@ -503,7 +503,7 @@ class Machine:
 
     def console(self) -> str:
         """Return the end of what it printed while it booted and ran; empty where its driver cannot tell."""
-        return self.driver.console(self.record) if isinstance(self.driver, SupportsConsole) else ""
+        return answers.console(self.driver, self.record) if isinstance(self.driver, SupportsConsole) else ""
 
     def port(self, container: str | Any, port: int, protocol: str = "tcp") -> HostPort:
         """Return where a container's published port is reached from here.
@@ -697,7 +697,7 @@ class Machine:
                 f"The driver '{self.record.driver}' does not tell which snapshots there are.",
                 hint=f"docker-machine restore {self.name} NAME, with the name that it was given",
             )
-        return sorted(driver.snapshots(self.record))
+        return sorted(answers.snapshots(driver, self.record))
 
     def note(self) -> None:
         """Take the machine as it is for what `reset` brings back. Done by whoever is about to share it."""
@@ -766,7 +766,7 @@ class Machine:
         """Return the networks that it is on, as its driver finds them."""
         if not isinstance(self.driver, SupportsNetworks) or not (links := self.networks):
             return []
-        lab = [each for each in self.driver.find_networks() if each.lab == self.record.lab]
+        lab = [each for each in answers.find_networks(self.driver) if each.lab == self.record.lab]
         return [each for each in lab if each.name in links]
 
     def provision(self, *, tell: Tell = _quiet) -> list[str]:
@@ -800,7 +800,7 @@ class Machine:
             certs.Authority.ensure(self._store.certificates, self.record.authority).copy_client(directory)
             renewed = True
         server = directory / "server.pem"
-        seen = self.driver.look([self.record])[self.id]
+        seen = answers.seen(self.driver, self.record)
         if seen.state is not State.RUNNING or seen.address is None or not server.exists():
             return renewed
         moved = self.record.address is None or self.record.address.ip != seen.address.ip
@@ -818,7 +818,7 @@ class Machine:
 
     def _foreign_engine(self) -> bool:
         """Whether its engine is somebody else's, whose certificates are none of ours."""
-        return isinstance(self.driver, SupportsAdoption) and not self.driver.access(self.record).provision
+        return isinstance(self.driver, SupportsAdoption) and not answers.access(self.driver, self.record).provision
 
     @contextlib.contextmanager
     def _provisioning(self) -> Iterator[None]:
@@ -830,8 +830,8 @@ class Machine:
             )
         with self._held():
             yield
-            answers = functools.partial(engine.ping, self.address, certs=self.record.directory)
-            wait(answers, f"Docker on '{self.name}'", timeout=_PROVISIONED)
+            answering = functools.partial(engine.ping, self.address, certs=self.record.directory)
+            wait(answering, f"Docker on '{self.name}'", timeout=_PROVISIONED)
             # What was connected knows the certificates of before.
             self._let_go()
 
@@ -849,7 +849,7 @@ class Machine:
                 f"What changed on the machine '{self.name}' cannot be told: its state was never noted.",
                 hint="machine.note() at the beginning, or share it: @pytest.mark.machine(reuse='module')",
             )
-        return list(self.driver.changes(self.record))
+        return list(answers.changes(self.driver, self.record))
 
     def _is_clean(self) -> bool:
         """Whether nothing is left of what was done to it, once its engine is cleaned; in doubt it is not."""
@@ -859,7 +859,7 @@ class Machine:
             pristine = files.read_table(self.record.directory / _PRISTINE)
         except (OSError, ValueError):
             return False
-        if self.driver.is_touched(self.record):
+        if answers.is_touched(self.driver, self.record):
             return False
         if not cleaning.clean(self.address, certs=self.record.directory, pristine=pristine):
             return False
@@ -872,8 +872,8 @@ class Machine:
         """Put it on a network of its lab; return its place there."""
         driver = self._can(SupportsNetworks)
         self._must_exist()
-        ip = driver.connect(self.record, network)
-        ip6 = self.driver.look([self.record])[self.id].networks6.get(network.name, "") if network.subnet6 else ""
+        ip = answers.connect(driver, self.record, network)
+        ip6 = answers.seen(self.driver, self.record).networks6.get(network.name, "") if network.subnet6 else ""
         link = Attachment(network.name, ip, ip6)
         self._capture_too(link)
         return link

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 
+from . import answers
 from .driver import Driver
 from .errand import Errand
 from .errors import MachineError
@@ -43,7 +44,7 @@ def look(machines: Iterable[tuple[Driver, Record]], *, timeout: float = _ANSWER)
         if theirs is None:
             kinds.append((driver, theirs := []))
         theirs.append(record)
-    asked = [(records, Errand(functools.partial(driver.look, records))) for driver, records in kinds]
+    asked = [(records, Errand(functools.partial(answers.look, driver, records))) for driver, records in kinds]
     deadline = clock.monotonic() + timeout
     found: dict[Id, Seen] = {}
     for records, errand in asked:

@@ -27,7 +27,7 @@ from types import ModuleType
 
 from filelock import Timeout
 
-from . import memory, owner, verdict
+from . import answers, memory, owner, verdict
 from .birth import KEY
 from .client_environment import uncovered
 from .driver import Driver, SupportsAdoption, SupportsDamagedTags, SupportsNetworks
@@ -620,9 +620,9 @@ def _answer(driver: Driver) -> _Asked:
     # Options that name what is gone keep nobody from looking: they only keep another such machine from being made.
     with contextlib.suppress(UsageError):
         driver.check()
-    networks = tuple(driver.find_networks()) if isinstance(driver, SupportsNetworks) else ()
-    damaged = tuple(driver.find_damaged()) if isinstance(driver, SupportsDamagedTags) else ()
-    return _Asked(driver, tuple(driver.find()), networks, damaged)
+    networks = answers.find_networks(driver) if isinstance(driver, SupportsNetworks) else ()
+    damaged = answers.find_damaged(driver) if isinstance(driver, SupportsDamagedTags) else ()
+    return _Asked(driver, answers.find(driver), networks, damaged)
 
 
 def rescue(wanted: str, store: Store, registry: Registry) -> bool:
@@ -704,7 +704,7 @@ def release(kept: Kept) -> None:
     if isinstance(driver, SupportsNetworks) and not any(
         each.lab == record.lab for each in Store(record.store).records()
     ):
-        for network in driver.find_networks():
+        for network in answers.find_networks(driver):
             if network.lab == record.lab and network.store == record.store:
                 driver.remove_network(network)
     if directory != record.store and not alive(directory) and not any(store.names() for store in stores(directory)):

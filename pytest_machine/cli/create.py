@@ -396,7 +396,7 @@ def _host(driver: Driver) -> contextlib.AbstractContextManager[None]:
 
 
 def _make_now(session: Session, spec: Spec, driver: Driver) -> Record:
-    from pytest_machine import birth, images
+    from pytest_machine import answers, birth, images
     from pytest_machine.driver import SupportsAdoption
     from pytest_machine.errors import MachineError
 
@@ -415,7 +415,7 @@ def _make_now(session: Session, spec: Spec, driver: Driver) -> Record:
             record = birth.bear(unborn, store=session.store, witness=witness(progress))
         except MachineError as error:
             raise Failed(f"Error creating machine: Error in driver during machine creation: {error}") from error
-    if not isinstance(driver, SupportsAdoption) or driver.access(record).provision:
+    if not isinstance(driver, SupportsAdoption) or answers.access(driver, record).provision:
         click.echo("Docker is up and running!")
     return record
 

@@ -21,6 +21,7 @@ def doctor(ctx: click.Context) -> None:
 
     Of one that cannot, why not, and the remedy. Machines whose records are damaged are named, too.
     """
+    from pytest_machine import answers
     from pytest_machine.errors import MachineError
     from pytest_machine.options import configure, from_environment
     from pytest_machine.plugins import Registry
@@ -44,7 +45,7 @@ def doctor(ctx: click.Context) -> None:
             click.echo(f"{'':<{width}}       hint: report this to whoever made the driver '{name}'")
         else:
             usable += 1
-            click.echo(f"{name:<{width}}  yes  {driver.isolation}")
+            click.echo(f"{name:<{width}}  yes  {answers.isolation(driver)}")
     try:
         _damage(ctx.ensure_object(Session).store)
     except MachineError as error:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from pytest_machine import engine
+from pytest_machine import answers, engine
 from pytest_machine.driver import Driver, SupportsAdoption
 from pytest_machine.errand import Errand
 from pytest_machine.errors import DriverError, StoreError, Unsupported
@@ -143,7 +143,7 @@ class Theirs(Machine):
     @property
     def address(self) -> Address:
         """How it is reached: as its driver says now, or as it was noted."""
-        seen = self.driver.look([self.record])[self.id].address
+        seen = answers.seen(self.driver, self.record).address
         return seen or super().address
 
     @property
@@ -176,8 +176,8 @@ class Theirs(Machine):
         forget(self.foreign.directory.parents[1], self.name)
 
     def _settle(self, timeout: float) -> None:
-        answers = functools.partial(engine.ping, self.address, certs=self.foreign.certificates)
-        wait(answers, f"Docker on '{self.name}'", timeout=timeout)
+        answering = functools.partial(engine.ping, self.address, certs=self.foreign.certificates)
+        wait(answering, f"Docker on '{self.name}'", timeout=timeout)
 
 
 def forget(store: Path, name: str) -> None:

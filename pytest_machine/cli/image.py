@@ -136,6 +136,7 @@ def _is(image: str, asked: str) -> bool:
 
 def _elsewhere() -> list[tuple[_Keeper, Mapping[str, int]]]:
     """Return the drivers that keep machine images themselves, each with what it has; who cannot be asked has none."""
+    from pytest_machine import answers
     from pytest_machine.driver import SupportsImages
     from pytest_machine.plugins import Registry
 
@@ -147,7 +148,7 @@ def _elsewhere() -> list[tuple[_Keeper, Mapping[str, int]]]:
             driver = registry.driver(name)()
             if isinstance(driver, SupportsImages):
                 driver.check()
-                found.append((driver, driver.images()))
+                found.append((driver, answers.images(driver)))
     return found
 
 

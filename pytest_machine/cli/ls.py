@@ -342,9 +342,10 @@ def _groups(machines: Sequence[Noted]) -> list[list[Noted]]:
 
 
 def _looking(group: Sequence[Noted]) -> Errand[Mapping[Id, Seen]]:
+    from pytest_machine import answers
     from pytest_machine.errand import Errand
 
-    return Errand(functools.partial(group[0].driver.look, [machine.record for machine in group]))
+    return Errand(functools.partial(answers.look, group[0].driver, [machine.record for machine in group]))
 
 
 def _telling(machine: Noted, looking: Errand[Mapping[Id, Seen]], timeout: float) -> Errand[Row]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from pytest_machine import answers
 from pytest_machine.errors import BadSpec, MachineError, UnknownMachine
 from pytest_machine.model import Address, Record, State
 from pytest_machine.options import configure, from_environment, options
@@ -203,7 +204,7 @@ def _default(session: Session) -> str:
 
 def look(machine: Noted) -> Seen:
     """Return what its driver sees of it now."""
-    return machine.driver.look([machine.record])[machine.record.id]
+    return answers.seen(machine.driver, machine.record)
 
 
 def current(machine: Noted) -> Noted:

@@ -31,7 +31,7 @@ class Preview:
 
     def lines(self) -> Iterator[str]:
         """Yield what is shown."""
-        from pytest_machine import daemon
+        from pytest_machine import answers, daemon
         from pytest_machine.options import options
 
         known = options(type(self.driver))
@@ -41,7 +41,7 @@ class Preview:
         yield from _aligned(
             [
                 ("driver", f"{self.spec.driver}, {self.why}"),
-                ("isolation", str(self.driver.isolation)),
+                ("isolation", str(answers.isolation(self.driver))),
                 ("address", self._address()),
             ]
         )

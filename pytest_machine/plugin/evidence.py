@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from pytest_machine import engine, presence
+from pytest_machine import answers, engine, presence
 from pytest_machine.birth import KEY, KNOWN_HOSTS
 from pytest_machine.driver import Driver, SupportsConsole, SupportsReset
 from pytest_machine.errand import Errand
@@ -182,15 +182,14 @@ def _end(text: str) -> str:
 
 
 def _outside(record: Record, driver: Driver, desk: _Desk) -> None:
-    seen = driver.look([record]).get(record.id)
-    if seen is not None:
-        desk.put("state", f"{seen.state} {seen.detail}".strip())
+    seen = answers.seen(driver, record)
+    desk.put("state", f"{seen.state} {seen.detail}".strip())
     if isinstance(driver, SupportsConsole):
-        desk.put("console", driver.console(record))
+        desk.put("console", answers.console(driver, record))
     # It is compared with what was noted of it, and that is only done for machines that are shared.
     if isinstance(driver, SupportsReset):
         with contextlib.suppress(MachineError):
-            desk.put("what the test changed on the host", "\n".join(driver.changes(record)) or "nothing")
+            desk.put("what the test changed on the host", "\n".join(answers.changes(driver, record)) or "nothing")
 
 
 def _engine(record: Record, address: Address, desk: _Desk, mask: Mask) -> None:

@@ -210,10 +210,12 @@ class Keeper:
 
     def footprints(self, specs: Sequence[Spec]) -> dict[str, int]:
         """Return how many bytes of this host's memory each machine takes; those that live elsewhere take none."""
+        from pytest_machine import answers
         from pytest_machine.driver import SupportsFootprint
 
         drivers = {spec.name: self.choice.registry.configure(spec) for spec in specs}
-        return {name: driver.footprint() for name, driver in drivers.items() if isinstance(driver, SupportsFootprint)}
+        local = {name: driver for name, driver in drivers.items() if isinstance(driver, SupportsFootprint)}
+        return {name: answers.footprint(driver) for name, driver in local.items()}
 
     def forget(self, lab: Lab) -> None:
         """Know nothing more of a lab in which nothing was made."""
@@ -222,13 +224,14 @@ class Keeper:
 
     def kind(self, spec: Spec) -> str:
         """Return the description of such a machine in the header: driver, isolation, image and version of Docker."""
+        from pytest_machine import answers
         from pytest_machine.driver import SupportsEngineVersion
 
         driver = self.choice.registry.configure(spec)
         image, engine = getattr(driver, "image", ""), getattr(driver, "engine", "")
         if isinstance(driver, SupportsEngineVersion):
-            engine = driver.engine_version() or "unknown"
-        said = [f"{driver.name} ({driver.isolation})", *([f"image {image}"] if image else [])]
+            engine = answers.engine_version(driver) or "unknown"
+        said = [f"{driver.name} ({answers.isolation(driver)})", *([f"image {image}"] if image else [])]
         return ", ".join([*said, f"Docker {engine}"] if engine else said)
 
     def destroy(self, lab: Lab, *, kill: bool = False) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_machine import engine, kept
+from pytest_machine import answers, engine, kept
 from pytest_machine.driver import SupportsIncidents
 from pytest_machine.errors import Unsupported
 from pytest_machine.model import Incident
@@ -314,7 +314,7 @@ def fresh_incidents(machine: Machine) -> list[Incident]:
     """Return the incidents of a machine since the last call, in whatever process that was; texts are safe to print."""
     if not isinstance(machine.driver, SupportsIncidents) or not machine.record.directory.exists():
         return []
-    found = [replace(each, text=visible(each.text)) for each in machine.driver.incidents(machine.record)]
+    found = [replace(each, text=visible(each.text)) for each in answers.incidents(machine.driver, machine.record)]
     if not found:
         return []
     note = machine.record.directory / _SEEN
@@ -336,7 +336,7 @@ def _check_sight(machine: Machine, wanted: frozenset[str]) -> None:
     """Raise `Unsupported` when a mark relies on hearing of something that cannot be seen here."""
     if not isinstance(machine.driver, SupportsIncidents):  # it was chosen for having it
         return
-    for trouble, why in machine.driver.unseen(machine.record).items():
+    for trouble, why in answers.unseen(machine.driver, machine.record).items():
         if trouble in wanted:
             raise Unsupported(
                 f"A test wants to fail on '{trouble}', which cannot be seen here.",

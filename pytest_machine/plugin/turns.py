@@ -276,10 +276,11 @@ def _digest(keeper: Keeper, specs: Sequence[Spec]) -> str:
 
 
 def _made_of(keeper: Keeper, spec: Spec) -> str:
+    from pytest_machine import answers
     from pytest_machine.driver import SupportsFingerprint
 
     driver = keeper.choice.registry.configure(spec)
-    fingerprint = driver.fingerprint() if isinstance(driver, SupportsFingerprint) else ""
+    fingerprint = answers.fingerprint(driver) if isinstance(driver, SupportsFingerprint) else ""
     # The spec's and not the driver's repr alone: that one leaves out secrets.
     asked = {key: repr(value) for key, value in sorted(spec.options.items())}
     images = [f"{each} {_changed(Path(each))}" for each in spec.preload]
