@@ -354,7 +354,7 @@ def _adopt(record: Record, access: Access, *, store: Store) -> None:
     """Note how a machine is entered that was there before us: it has a login and a host key of its own."""
     try:
         if access.key is not None:
-            write(record.directory / KEY, certs.read(access.key), durable=False)
+            write(record.directory / KEY, _login_key(access.key), durable=False)
             if (public := access.key.with_name(f"{access.key.name}.pub")).exists():
                 content = given.read(public, largest=pems.LARGEST)
                 write(record.directory / f"{KEY}.pub", content, mode=0o644, durable=False)
@@ -367,6 +367,21 @@ def _adopt(record: Record, access: Access, *, store: Store) -> None:
         raise DriverError(
             f"The machine '{record.name}' cannot be entered: there is no file '{error.filename}'.",
             hint="look at the paths among its driver's options",
+            transient=False,
+        ) from error
+
+
+def _login_key(path: Path) -> bytes:
+    """Return the user's own private key; raise `DriverError` for a file that is none."""
+    try:
+        return pems.read(path)
+    except FileNotFoundError:
+        raise
+    except files.UNREADABLE as error:
+        raise DriverError(
+            f"The file '{path}' is not a private key.",
+            facts={"reason": files.reason(error)},
+            hint="give the path of the private key that logs in, such as ~/.ssh/id_ed25519",
             transient=False,
         ) from error
 

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from pytest_machine import birth
+from pytest_machine.errors import DriverError
 from pytest_machine.model import Access, Address, Record, new_id
 
 from .conftest import Program
@@ -37,10 +38,19 @@ def test_inspect_has_what_docker_machine_notes(quick: Program, mine: Record) -> 
 @pytest.mark.parametrize("both", [True, False])
 def test_a_keys_public_half_comes_with_it(quick: Program, mine: Record, both: bool) -> None:
     key = quick.store.path / "my key"
-    key.write_text("private")
+    key.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\n")
     if both:
         key.with_name("my key.pub").write_text("public")
     birth._adopt(mine, Access(key=key), store=quick.store)
     copy = mine.directory / f"{birth.KEY}.pub"
     assert (copy.read_text() if copy.exists() else "") == ("public" if both else "")
-    assert (mine.directory / birth.KEY).read_text() == "private"
+    assert (mine.directory / birth.KEY).read_text() == key.read_text()
+
+
+@pytest.mark.parametrize("content", [b"", b"ssh-ed25519 AAAA me", b"PuTTY-User-Key-File-3: ssh-ed25519\n", b"\0" * 9])
+def test_a_file_that_is_no_private_key(quick: Program, mine: Record, content: bytes) -> None:
+    key = quick.store.path / "my key"
+    key.write_bytes(content)
+    with pytest.raises(DriverError, match="my key' is not a private key") as refused:
+        birth._adopt(mine, Access(key=key), store=quick.store)
+    assert "regenerate-certs" not in refused.value.hint
