@@ -25,7 +25,7 @@ _WHERE = {
     "census": "host",
     "host_leftovers": "host",
 }
-_ASSERTING = ("bench", "life", "abilities", "suite")
+_ASSERTING = ("bench", "life", "abilities", "lab_tests", "suite")
 
 
 if not TYPE_CHECKING:  # a type checker would take every name for one that there is

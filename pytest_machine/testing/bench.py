@@ -74,6 +74,8 @@ class Bench:
     id of one of the test's own machines or networks counts as left."""
     equal_subnets: ClassVar[bool] = True
     """Whether networks may have equal subnets. If not, the driver must refuse the second one by a `DriverError`."""
+    has_engine: ClassVar[bool] = True
+    """Whether its machines have a Docker daemon, from their image or by provisioning; no test can use them without."""
     required: ClassVar[bool] = False
     """Whether a driver that cannot run here is a failure, not a skip."""
 

@@ -14,12 +14,13 @@ from pytest_machine.model import Isolation, names
 from pytest_machine.support import clock
 
 from .abilities import AbilityTests
+from .lab_tests import LabTests
 from .life import LifeTests
 
 _FIVE = ("check", "create", "destroy", "look", "find")
 
 
-class DriverSuite(AbilityTests, LifeTests):
+class DriverSuite(AbilityTests, LabTests, LifeTests):
     """Tests that hold a driver to `pytest_machine.driver.Driver` and to every capability that it claims.
 
     Subclass it in a test file, and pytest does the rest::
@@ -53,7 +54,8 @@ class DriverSuite(AbilityTests, LifeTests):
     ``mtu(machine, address)``, ``reaches_outside(machine)``
         For drivers with networks: the largest packet of an interface, by default read over SSH, and whether a packet of
         the machine comes through to somebody beyond its host; without the latter, isolation is not tested.
-    ``many``, ``ready_seconds``, ``settle_seconds``, ``kill_at``, ``shared``, ``equal_subnets``, ``required``
+    ``many``, ``ready_seconds``, ``settle_seconds``, ``kill_at``, ``shared``, ``equal_subnets``, ``has_engine``,
+    ``required``
         See their docstrings.
 
     Tests of capabilities that your driver does not have are skipped by name. If `check` says that the driver cannot run

@@ -18,6 +18,7 @@ from pytest_machine.engine import client
 from pytest_machine.errors import DriverError, DriverUnavailable
 from pytest_machine.testing import DriverSuite, FakeDriver, Specimen
 from pytest_machine.testing.bench import Make
+from tests.plugin.sshless import Sshless
 
 
 def processes_with(text: str) -> set[str]:
@@ -79,6 +80,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 class TestFake(FakeSuite):
+    driver_class = Sshless  # no SSH leads into a fake machine
+
     def test_docker_answers(self, specimen: Make) -> None:
         """Docker's own client is content with what the engine says, and sees the options."""
         machine = self.create(specimen("web"))

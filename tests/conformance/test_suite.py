@@ -16,6 +16,7 @@ from pytest_machine.errors import DriverError
 from pytest_machine.model import Address, Id, Network, Record, Seed, Seen, State
 from pytest_machine.ssh import new_key
 from pytest_machine.testing import FakeDriver
+from tests.plugin.sshless import Sshless
 
 
 class CreatesTwo(FakeDriver):
@@ -367,7 +368,35 @@ class Hesitates(FakeDriver):
         time.sleep(2.1)
 
 
+class SaysSsh(FakeDriver):
+    """Says that it has SSH, where none leads into its machines."""
+
+
+class SaysNoAddress(Sshless):
+    """Reserves an address, and never says that the machine has it."""
+
+    def look(self, records: Sequence[Record]) -> Mapping[Id, Seen]:
+        seen = super().look(records)
+        return {each: replace(one, address=None) if self._is_labs(each) else one for each, one in seen.items()}
+
+    def _is_labs(self, id_: Id) -> bool:
+        return any(each.id == id_ and each.run == "run-lab" for each in self.find())
+
+
+class ForgetsTheLab(Sshless):
+    """Takes the second machine of a lab for the first."""
+
+    def create(self, record: Record, seed: Seed) -> None:
+        others = [each for each in self.find() if each.lab == record.lab and each.run == "run-lab"]
+        if others and others[0].id != record.id:
+            return
+        super().create(record, seed)
+
+
 BROKEN = [
+    (SaysSsh, "test_a_lab_has_machines_that_are_ready", "ssh"),
+    (SaysNoAddress, "test_a_lab_has_machines_that_are_ready", "address"),
+    (ForgetsTheLab, "test_a_lab_has_machines_that_are_ready", "is gone"),
     (CreatesTwo, "test_create_again_is_the_same_machine", "second create"),
     (ReturnsTooSoon, "test_create_makes_a_running_machine", "RUNNING"),
     (TakesTheNameForTheMachine, "test_equal_names_do_not_meet", "destroyed the other"),

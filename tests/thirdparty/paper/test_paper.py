@@ -12,6 +12,7 @@ FOLDER = tempfile.mkdtemp()
 
 class TestPaper(DriverSuite):
     driver_class = PaperDriver
+    has_engine = False
     options = {"folder": FOLDER}  # noqa: RUF012  # ten lines read better without ClassVar
 
     def leftovers(self) -> set[str]:
