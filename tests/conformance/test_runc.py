@@ -15,7 +15,6 @@ from pytest_machine.testing import DriverSuite, Specimen, host_leftovers
 from tests.conftest import alone
 from tests.outside import Outside
 
-
 PLACES = (Path("/var/lib/pytest-machine/runc"), Path("/run/pytest-machine/runc"))
 # The driver's own, from its first machine on: which address and uids are taken, and the folders of machines.
 STAYS = {f"file: {PLACES[0] / name}" for name in ("ledger.json", "copy.ledger.json", "machines")}
