@@ -23,7 +23,7 @@ def test_a_lab_survives_random_sequences(
     seed = int(os.environ.get("PYTEST_MACHINE_SEED") or (random.randrange(10**6) if FULL else 2030))
     record_property("seed", seed)
     print(f"seed {seed}; the same again: PYTEST_MACHINE_SEED={seed}")
-    examples, steps = rounds(25, 3), rounds(20, 10)
+    examples, steps = rounds(25, 3), rounds(30, 20)
     limit = (60 + 5 * examples * steps) * SLOWNESS
     arguments = (str(seed), str(examples), str(steps), str(tmp_path / "sequences"))
     done = private.run("tests.real.sequences", *arguments, timeout=limit)
