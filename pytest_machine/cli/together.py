@@ -265,7 +265,8 @@ def _make(lab: Lab, making: Sequence[_Plan], progress: Progress) -> None:
         for each in making:
             progress.tell(each.name, "creating")
         for machine in lab.create(*(each.declared.spec for each in making)):
-            progress.say(f'"{machine.name}" is up, in {machine.seconds:.1f} s ({machine.record.driver}, {machine.ip})')
+            place = machine.ip or machine.url  # an engine at a Unix socket has no address
+            progress.say(f'"{machine.name}" is up, in {machine.seconds:.1f} s ({machine.record.driver}, {place})')
     lab.mend()
     lab.close()
 

@@ -12,6 +12,7 @@ import pytest
 
 from pytest_machine.driver import (
     SupportsConsole,
+    SupportsDamagedTags,
     SupportsKill,
     SupportsNetworks,
     SupportsPause,
@@ -22,6 +23,7 @@ from pytest_machine.driver import (
 )
 from pytest_machine.errors import DriverError
 from pytest_machine.model import State, names
+from pytest_machine.reaper import stand_in
 from pytest_machine.support import clock
 from pytest_machine.waiting import wait
 
@@ -30,6 +32,27 @@ from .bench import NETWORK_TAGS, TAGS, Bench, Make, MakeNetwork, Specimen, expec
 
 class AbilityTests(Bench):
     """Tests of the capabilities, each skipped by name for a driver that does not claim it."""
+
+    # -- damaged tags --
+
+    def test_damaged_tags_are_found(self, specimen: Make) -> None:
+        """A machine whose tags cannot be read is reported with its id, and destroyed by that alone; others stay."""
+        driver = self.driver()
+        if not isinstance(driver, SupportsDamagedTags):
+            pytest.skip(f"the driver '{driver.name}' does not claim damaged tags (SupportsDamagedTags)")
+        machine, other = self.create(specimen()), self.create(specimen())
+        self.damage(machine)
+        found = {record.id for record in driver.find()}
+        assert machine.id not in found, "find() rebuilt a record from tags that are damaged"
+        assert other.id in found, "a damaged tag hides another machine from find()"
+        damaged = [each for each in driver.find_damaged() if each.id in (machine.id, other.id)]
+        assert [each.id for each in damaged] == [machine.id], f"find_damaged() says {damaged}"
+        assert damaged[0].reason, "find_damaged() does not say why"
+        assert damaged[0].place, "find_damaged() does not say where"
+        driver.destroy(stand_in(damaged[0], driver))
+        assert self.seen(machine).state is State.ABSENT, "destroy() of a machine of which only the id is known"
+        assert not [each for each in driver.find_damaged() if each.id == machine.id]
+        assert self.seen(other).state is State.RUNNING, "it destroyed another machine"
 
     # -- reserve --
 

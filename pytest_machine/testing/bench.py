@@ -122,6 +122,10 @@ class Bench:
         """Return whether a packet of the machine comes through to somebody beyond its host, and an answer back."""
         pytest.skip(f"{type(self).__name__} does not say how to reach the outside: see Bench.reaches_outside")
 
+    def damage(self, machine: Specimen) -> None:  # noqa: ARG002  # a subclass damages one
+        """Damage the tags of the machine at the provider, so that no record can be rebuilt from them."""
+        pytest.skip(f"{type(self).__name__} does not say how tags are damaged: see Bench.damage")
+
     # -- what a subclass can use --
 
     def driver(self) -> Driver:

@@ -54,6 +54,8 @@ class DriverSuite(AbilityTests, LabTests, LifeTests):
     ``mtu(machine, address)``, ``reaches_outside(machine)``
         For drivers with networks: the largest packet of an interface, by default read over SSH, and whether a packet of
         the machine comes through to somebody beyond its host; without the latter, isolation is not tested.
+    ``damage(machine)``
+        For drivers with `SupportsDamagedTags`: how a machine's tags are damaged, so that they cannot be read.
     ``many``, ``ready_seconds``, ``settle_seconds``, ``kill_at``, ``shared``, ``equal_subnets``, ``has_engine``,
     ``required``
         See their docstrings.

@@ -47,6 +47,25 @@ def do(quick: Program, file: Path) -> Callable[..., Said]:
 Do = Callable[..., Said]
 
 
+def test_engines_that_are_there_already(quick: Program, tmp_path: Path) -> None:
+    """The driver 'none' only gives them names: whether they answer is asked later."""
+    assert quick("create", "-d", "fake", "base").code == 0
+    url = quick("url", "base").out.strip()
+    path = tmp_path / "there.toml"
+    path.write_text(
+        f"[machines.other]\ndriver = 'none'\noptions = {{ url = '{url}' }}\n"
+        "[machines.socket]\ndriver = 'none'\noptions = { url = 'unix:///nowhere/docker.sock' }\n"
+    )
+    said = quick("up", "-f", str(path))
+    assert (said.code, said.err) == (0, "")
+    assert '"other" is up, in 0.' in said.out
+    assert "(none, unix:///nowhere/docker.sock)" in said.out
+    assert quick("url", "other").out.strip() == url
+    assert quick("up", "-f", str(path)).out.splitlines() == ['"other" is there', '"socket" is there']
+    assert quick("down", "-y", "-f", str(path)).code == 0
+    assert quick("ls", "-q").out.split() == ["base"]
+
+
 class TestUp:
     def test_all_of_it_and_again(self, quick: Program, do: Do) -> None:
         said = do("up")

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
+import docker
 import pytest
 
-from pytest_machine.drivers.docker import DockerDriver, outer
+from pytest_machine.drivers.docker import DockerDriver, outer, tags
 from pytest_machine.model import Value
+from pytest_machine.reaper import stand_in
 from pytest_machine.testing import DriverSuite, Specimen
+from pytest_machine.testing.bench import Make
 from tests.conftest import FULL, SLOWNESS
 from tests.dockerd import Dockerd
 
@@ -73,3 +76,21 @@ class TestDocker(DriverSuite):
         with self.ssh(machine) as connection:
             argv = ("timeout", "1", "bash", "-c", "exec 3<>/dev/tcp/192.0.2.1/9")
             return "refused" in connection.run("env", "LC_ALL=C", *argv, check=False).stderr
+
+    def test_damaged_labels_are_found(self, specimen: Make) -> None:
+        """Labels of an existing thing cannot be changed: a volume with damaged ones is made as a machine's."""
+        driver = self.driver()
+        assert isinstance(driver, DockerDriver)
+        machine = specimen(reserve=False)
+        labels = {tags.ID: machine.id, tags.RECORD: '{"id": ', f"{tags.PREFIX}.name": "web"}
+        api = docker.APIClient(base_url=self.engine.url)
+        try:
+            api.create_volume(f"pytest-machine-{machine.id}", labels=labels)
+        finally:
+            api.close()
+        assert machine.id not in {record.id for record in driver.find()}
+        (damaged,) = (each for each in driver.find_damaged() if each.id == machine.id)
+        assert (damaged.name, damaged.kind) == ("web", "machine")
+        assert damaged.reason
+        driver.destroy(stand_in(damaged, driver))
+        assert not [each for each in driver.find_damaged() if each.id == machine.id]

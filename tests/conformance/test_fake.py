@@ -53,6 +53,9 @@ class FakeSuite(DriverSuite):
         path = self.place / "machines" / machine.id / "disk" / "written"
         return path.read_text("utf-8") if path.exists() else None
 
+    def damage(self, machine: Specimen) -> None:
+        (self.place / "machines" / f"{machine.id}.json").write_text("{", "utf-8")
+
     def mtu(self, machine: Specimen, address: str) -> int:
         for network in self._networks_of(machine, address):
             return int(network["mtu"] or 1500)

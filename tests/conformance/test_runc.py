@@ -11,6 +11,8 @@ from typing import ClassVar
 import pytest
 
 from pytest_machine.drivers.runc import RuncDriver
+from pytest_machine.drivers.runc.places import Place
+from pytest_machine.model import Id
 from pytest_machine.testing import DriverSuite, Specimen, host_leftovers
 from tests.conftest import alone
 from tests.outside import Outside
@@ -44,6 +46,9 @@ class TestRunc(DriverSuite):
             return
         with Outside() as cls.outside:
             yield
+
+    def damage(self, machine: Specimen) -> None:
+        Place(Id(machine.id)).tag.write_text('{"id": ', "utf-8")
 
     def reaches_outside(self, machine: Specimen) -> bool:
         with self.ssh(machine) as connection:

@@ -15,6 +15,7 @@ from pytest_machine.certs import Authority
 from pytest_machine.errors import DriverError
 from pytest_machine.model import Address, Id, Network, Record, Seed, Seen, State
 from pytest_machine.ssh import new_key
+from pytest_machine.stored import Damaged
 from pytest_machine.testing import FakeDriver
 from tests.plugin.sshless import Sshless
 
@@ -393,7 +394,15 @@ class ForgetsTheLab(Sshless):
         super().create(record, seed)
 
 
+class HidesDamage(FakeDriver):
+    """Says nothing of tags that it cannot read."""
+
+    def find_damaged(self) -> Iterable[Damaged]:
+        return []
+
+
 BROKEN = [
+    (HidesDamage, "test_damaged_tags_are_found", "find_damaged() says []"),
     (SaysSsh, "test_a_lab_has_machines_that_are_ready", "ssh"),
     (SaysNoAddress, "test_a_lab_has_machines_that_are_ready", "address"),
     (ForgetsTheLab, "test_a_lab_has_machines_that_are_ready", "is gone"),
