@@ -275,6 +275,23 @@ def _furnish(world: World) -> None:
         "image": image / "image.json",
         "image home": image,
     }
+    # A machine that waits for later runs, and a host that a run used.
+    place = top / "home" / "shelf" / "0123456789abcdef-0"
+    place.mkdir(parents=True)
+    shelved = web.with_(id=new_id(), name="shelved", run="", store=place, expires=4e9)
+    Store(place).add(shelved)
+    (place / "claim.json").write_text(json.dumps({"run": str(directory), "by": ""}))
+    (top / "home" / "shelf" / "salt").write_bytes(bytes(range(32)))
+    hosts = top / "home" / "hosts" / "0123456789abcdef"
+    hosts.mkdir(parents=True)
+    (hosts / "0123456789--1-00000000.use").touch()
+    world.files |= {
+        "shelf": place,
+        "shelf claim": place / "claim.json",
+        "shelf record": shelved.directory / "pytest-machine.json",
+        "shelf salt": top / "home" / "shelf" / "salt",
+        "hosts": hosts / "0123456789--1-00000000.use",
+    }
     world.save()
 
 
@@ -438,6 +455,7 @@ KINDS = (
     *("endpoint", "directory", "authority", "authority key", "client", "lock", "config", "their key", "their cert"),
     *("imported", "context", "context tls", "docker config", "access", "access content", "toml", "kept", "kept record"),
     *("drivers", "run", "owners", "ledger", "image", "image home", "fake tags", "fake engine"),
+    *("shelf", "shelf claim", "shelf record", "shelf salt", "hosts"),
 )
 REACHED = {
     "daemon": ["regenerate-certs", "upgrade", "start", "up", "up now"],
@@ -456,6 +474,9 @@ REACHED = {
     "image": ["image ls", "image rm", "image rm all", "doctor"],
     "image home": ["image ls", "image rm", "image rm all", "doctor"],
     "kept": ["rm -f", "rm kept", "prune", "prune now", "prune all now"],
+    "shelf": ["prune", "prune --all", "prune now", "prune all now"],
+    "shelf claim": ["prune", "prune --all", "prune now", "prune all now"],
+    "shelf record": ["prune", "prune --all", "prune now", "prune all now"],
     "kept record": ["rm -f", "rm kept", "prune", "prune now", "prune all now"],
 }
 """Kind → the commands that read such a file, of which most calls are; any other command is called with it too."""

@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pytest_machine.drivers.runc import RuncDriver, leases, network, places
 from pytest_machine.errors import BadSpec, DriverError
 from pytest_machine.model import Address, Id, Network, Record, new_id
 from pytest_machine.options import configure
+from pytest_machine.support import trees
+from tests.cli.test_fuzz import DAMAGES, Damage
+from tests.conftest import FULL
 
 
 @pytest.fixture(autouse=True)
@@ -307,3 +310,38 @@ def test_only_tags_that_can_be_read_are_machines(state: Path) -> None:
         (state / "machines" / name / "tag.json").write_text(text)
     (state / "machines" / "d").mkdir()
     assert list(places.tags()) == []
+
+
+@settings(
+    max_examples=200 if FULL else 40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    phases=[Phase.generate],
+)
+@given(damage=DAMAGES, which=st.sampled_from(["ledger.json", "copy.ledger.json", "both", "tag"]))
+def test_no_damage_gives_an_address_away(
+    state: Path, monkeypatch: pytest.MonkeyPatch, damage: Damage, which: str
+) -> None:
+    """Whatever the ledger, its copy or a tag contains: machines keep their addresses, and can be found and freed."""
+    monkeypatch.setattr(leases, "run", lambda *_, **__: "[]")
+    trees.remove(state)
+    state.mkdir()
+    one, other = reserve(), reserve()
+    for lease in (one, other):
+        record = Record(id=lease.id, name="a", driver="runc", store=Path("/s"), host="h", created=1)
+        places.Place(lease.id).write_tag(record.with_(address=Address(ip=lease.ip)))
+        os.chown(places.Place(lease.id).state, -1, lease.uid) if os.geteuid() == 0 else None
+    if damage.name == "unreadable" and os.geteuid() == 0:
+        return
+    names = {"both": ["ledger.json", "copy.ledger.json"], "tag": [f"machines/{one.id}/tag.json"]}.get(which, [which])
+    for path in (state / name for name in names):
+        content = path.read_bytes()
+        path.unlink()
+        damage(path, content)
+    driver = RuncDriver()
+    ids = {record.id for record in driver.find()} | {each.id for each in driver.find_damaged()}
+    assert {one.id, other.id} <= ids, "a machine is lost"
+    assert reserve().ip not in (one.ip, other.ip)
+    assert reserve(other.id).ip == other.ip
+    network.release(other.id, lowered=True)
+    assert other.id not in leases.ledger().leases
