@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from .machine import Machine
 
+# Compose erases the terminal's line before each line of a log, whatever --ansi and --no-color say.
+_ERASE = re.compile(r"^\x1b\[2K", re.MULTILINE)
 # Seconds that containers get to end by themselves: as long as when their machine goes.
 _GRACE = "1"
 # Lines of each service's log that an error brings.
@@ -89,7 +91,8 @@ class Compose:
             self.run("up", *arguments, *services, timeout=timeout)
         except (CommandFailed, WaitTimeout) as error:
             with contextlib.suppress(WaitTimeout):
-                if logged := self._said("logs", "--no-color", "--tail", _LINES, timeout=_LOOK).stdout.strip():
+                logged = self._said("logs", "--no-color", "--tail", _LINES, timeout=_LOOK).stdout
+                if logged := _ERASE.sub("", logged).strip():
                     error.add_note(logged)
             raise
         return self
@@ -125,7 +128,7 @@ class Compose:
 
     def logs(self, *services: str) -> str:
         """Return what services, or all, have logged so far."""
-        return self.run("logs", "--no-color", *services, timeout=_LOOK).stdout
+        return _ERASE.sub("", self.run("logs", "--no-color", *services, timeout=_LOOK).stdout)
 
     def container(self, service: str) -> Container:
         """Return the container of a service (the first of several) as docker-py's object; raises `NotRunning`.

@@ -52,9 +52,10 @@ def called(program: Program, tmp_path: Path) -> Callable[..., Said]:
         (place / name).write_text(
             f"#!{sys.executable}\n"
             "import sys\n"
+            "sys.stdout.reconfigure(errors='backslashreplace')\n"
             "print(*sys.argv, sep='\\n')\n"
             "for word in sys.argv:\n"
-            "    if word.endswith('ssh_config'): print(open(word).read())\n"
+            "    if word.endswith('ssh_config'): print(open(word, errors='backslashreplace').read())\n"
             "sys.exit(7)\n"
         )
         (place / name).chmod(0o755)
@@ -85,6 +86,21 @@ def test_scp(program: Program, called: Callable[..., Said]) -> None:
     assert not config.parent.exists()
     for name in ("Web.1", "db"):
         assert f'  IdentityFile "{program.store.path}/machines/{name}/id_ed25519"\n' in said.out
+
+
+@pytest.mark.parametrize("name", [b"not \xff UTF-8", "\u00e4 \u20ac".encode()])
+@pytest.mark.parametrize("argv", [["scp", "web:a", "b"], ["mount", "web:a", "b"]])
+def test_paths_of_any_bytes(
+    program: Program, called: Callable[..., Said], tmp_path: Path, argv: list[str], name: bytes
+) -> None:
+    """What the store's directory is called is what OpenSSH's program reads."""
+    path = tmp_path / os.fsdecode(name)
+    program.environ["MACHINE_STORAGE_PATH"] = str(path)
+    program.make("web")
+    said = called(*argv)
+    assert said.code == 7, said.err
+    key = os.fsencode(path / "machines" / "web" / "id_ed25519").decode("utf-8", "backslashreplace")
+    assert f'  IdentityFile "{key}"\n' in said.out + said.err
 
 
 def test_delta(program: Program, called: Callable[..., Said]) -> None:

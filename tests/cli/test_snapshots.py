@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pytest_machine.driver import SupportsSnapshots
+from pytest_machine.plugins import Registry, another
+
 from .conftest import Program
 
 RESTORE = "python -m pytest_machine restore web"
@@ -65,3 +68,15 @@ def test_refused_with_those_that_can(quick: Program, argv: list[str]) -> None:
     assert said.err.startswith(
         "The driver 'none' does not have 'snapshots'.\n  drivers that have it  'cloud', 'fake'\n"
     )
+
+
+def test_that_no_driver_has_them_is_said(quick: Program) -> None:
+    """By help and hint, for as long as it is true."""
+    registry = Registry()
+    kinds = {name: registry.driver(name) for name in registry.names()}
+    built_in = {name: kind for name, kind in kinds.items() if kind.__module__.startswith("pytest_machine.drivers.")}
+    assert {"runc", "docker", "generic", "none"} <= built_in.keys()
+    assert not [name for name, kind in built_in.items() if issubclass(kind, SupportsSnapshots)]
+    for command in ("snapshot", "restore"):
+        assert "No built-in driver has snapshots yet." in " ".join(quick(command, "--help").out.split())
+    assert another([], "snapshots").startswith("no driver has 'snapshots' yet: ")

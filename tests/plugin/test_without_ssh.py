@@ -18,7 +18,7 @@ def sshless(inner: pytest.Pytester) -> None:
 
 def test_several_of_the_driver_none(run: Run, sshless: None) -> None:
     """Engines that were there: here those of two fake machines."""
-    run(
+    result = run(
         """
         import shutil
         import pytest
@@ -48,6 +48,7 @@ def test_several_of_the_driver_none(run: Run, sshless: None) -> None:
             machine_factory("one", driver="none", options=engine(machine, tmp_path))
         """
     )
+    result.stdout.fnmatch_lines(["1 machine made: *", "3 existing hosts used"])
 
 
 def test_on_networks_and_shared(run: Run, sshless: None) -> None:

@@ -112,7 +112,9 @@ def test_for_as_long_as_a_block(as_plugin: None, machine: Machine, file: Path) -
         assert app.project.startswith("myapp-")
         assert {name.rpartition(app.project)[2] for name in left(machine)[0]} == {"-web-1", "-db-1"}
         assert app.run("exec", "-T", "web", "cat", "/www/index.html").stdout == "good morning\n"
-        assert "serving" in app.logs("web")
+        logged = app.logs("web")
+        assert "serving" in logged
+        assert "\x1b" not in logged
         with pytest.raises(NotRunning, match="No container of the service 'nobody'") as unknown:
             app.container("nobody")
         assert unknown.value.facts["running"] == "'db', 'web'"

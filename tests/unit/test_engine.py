@@ -260,6 +260,16 @@ def test_answers_that_are_none(
     assert time.monotonic() - begun < 8 * SLOWNESS
 
 
+def test_a_large_answer_is_left(daemon: Daemon, authority: Authority) -> None:
+    """By its size alone: the time for it is not over."""
+    daemon.hostile = lambda: itertools.repeat(b"[" + b" " * 65535, 1024)
+    with (
+        Api(address(daemon), certs=authority.directory, timeout=60) as api,
+        pytest.raises(ValueError, match="has more than 33,554,432 bytes"),
+    ):
+        api.get("/containers/json")
+
+
 @pytest.mark.parametrize("api", ["1.x", "\x1b[2J", "1." + "9" * 1000, "²", "../1.41"])
 def test_versions_that_are_none(daemon: Daemon, authority: Authority, api: str) -> None:
     daemon.api = api
