@@ -153,7 +153,10 @@ def incidents(driver: SupportsIncidents, record: Record) -> tuple[Incident, ...]
 
 def unseen(driver: SupportsIncidents, record: Record) -> Mapping[Trouble, str]:
     """Return what `SupportsIncidents.unseen` says."""
-    return _table(driver, "unseen()", driver.unseen(record), Trouble, str)
+    answer = _mapping(driver, "unseen()", driver.unseen(record), "str")
+    # A word is as good as the constant that has it: `Trouble` is a text.
+    known = {Trouble(key) if isinstance(key, str) and key in frozenset(Trouble) else key: answer[key] for key in answer}
+    return _table(driver, "unseen()", known, Trouble, str)
 
 
 def _seen(driver: object, record: Record, answer: Mapping[object, object]) -> Seen:

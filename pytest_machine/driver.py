@@ -294,7 +294,7 @@ class SupportsAdoption(Protocol):
 class SupportsSharedHost(Protocol):
     """The host existed before the run and other runs may want it: one run uses it at a time. No test can need it."""
 
-    def host(self) -> str:
+    def shared_host(self) -> str:
         """Return what is the same for all names of the host, such as ``192.0.2.1:22``."""
         ...
 

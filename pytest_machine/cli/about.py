@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from pytest_machine.support.text import visible
+
 from .command import Command, Failed, Session
 
 
@@ -35,7 +37,7 @@ def version(ctx: click.Context, names: tuple[str, ...]) -> None:
     found = ask(noted.running(machine), certs=machine.certificates)
     if not found:
         raise Failed("Unable to query docker version: Cannot connect to the docker engine endpoint")
-    click.echo(found)
+    click.echo(visible(found, lines=False))
 
 
 @click.command(cls=Command)

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import click
 
 from pytest_machine.errors import MachineError
+from pytest_machine.support.text import visible
 
 from .command import Command, Failed, Session, told_help
 
@@ -89,4 +90,4 @@ def inspect(ctx: click.Context, names: tuple[str, ...], *, format: str | None) -
         template = Template(format)
     except TemplateUnread as error:
         raise Failed(f"template parsing error: {error}") from error
-    click.echo(template.render(machine.config))
+    click.echo(visible(template.render(machine.config)))

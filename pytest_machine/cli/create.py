@@ -392,7 +392,7 @@ def _host(driver: Driver) -> contextlib.AbstractContextManager[None]:
     from pytest_machine.model import new_id
     from pytest_machine.owner import state_dir
 
-    return using(state_dir(), driver.host(), run=str(new_id()), timeout=0)
+    return using(state_dir(), driver.shared_host(), run=str(new_id()), timeout=0)
 
 
 def _make_now(session: Session, spec: Spec, driver: Driver) -> Record:

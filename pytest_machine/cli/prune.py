@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pytest_machine.support.text import visible
+
 from .command import Ours
 
 if TYPE_CHECKING:
@@ -49,9 +51,9 @@ def prune(*, dry_run: bool, older_than: float, everything: bool) -> None:
 
     found = work(Registry(), destroy=not dry_run, older_than=older_than, everything=everything)
     for each in found:
-        click.echo(_line(each, dry_run=dry_run))
+        click.echo(visible(_line(each, dry_run=dry_run), lines=False))
         if each.error:
-            click.echo(textwrap.indent(each.error, "  "), err=True)
+            click.echo(visible(textwrap.indent(each.error, "  ")), err=True)
     orphans = contexts.left()
     for name in orphans:
         if not dry_run:

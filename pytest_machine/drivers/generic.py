@@ -73,7 +73,7 @@ class GenericDriver:
         with ThreadPoolExecutor(min(len(records), _AT_ONCE)) as pool:
             return dict(pool.map(self._look, records))
 
-    def host(self) -> str:
+    def shared_host(self) -> str:
         """Return the host's address and the port of its SSH: whoever logs in, it is the same host."""
         from pytest_machine.hosts import resolved
 

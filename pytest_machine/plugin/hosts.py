@@ -31,7 +31,7 @@ class Hosts:
         for spec in specs:
             driver = self._keeper.choice.registry.configure(spec)
             if isinstance(driver, SupportsSharedHost):
-                hosts[driver.host()] = spec.timeout
+                hosts[driver.shared_host()] = spec.timeout
         if not hosts:
             return
         from pytest_machine.hosts import using

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import unicodedata
@@ -33,6 +34,11 @@ def _shown(found: re.Match[str]) -> str:
     if code <= 0xFF:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def visible_json(text: str) -> str:
+    r"""Return a JSON document with every control character in its texts written as JSON does: ``\u202e``."""
+    return _ODD.sub(lambda found: found[0] if _shown(found) == found[0] else json.dumps(found[0])[1:-1], text)
 
 
 def decoded(data: bytes | bytearray) -> str:

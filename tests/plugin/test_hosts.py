@@ -18,7 +18,7 @@ from pytest_machine.testing.fake import FakeDriver
 class Hosted(FakeDriver):
     name = "hosted"
 
-    def host(self):
+    def shared_host(self):
         return "192.0.2.1:22"
 
 def pytest_machine_drivers():
@@ -103,7 +103,7 @@ def test_create_refuses_a_host_that_a_run_uses(home: Path, tmp_path: Path) -> No
 
     argv = [sys.executable, "-m", "pytest_machine", "-s", str(tmp_path / "store"), "create", "-d", "generic"]
     host = GenericDriver(ip_address="127.0.0.1", ssh_port=9)
-    with using(home, host.host(), run="tests", timeout=0):
+    with using(home, host.shared_host(), run="tests", timeout=0):
         done = subprocess.run(
             [*argv, "--generic-ip-address=127.0.0.1", "--generic-ssh-port=9", "web"],
             capture_output=True, text=True, check=False,

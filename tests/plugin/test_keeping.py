@@ -190,4 +190,4 @@ def test_wrong_word(inner: pytest.Pytester) -> None:
     inner.makepyfile(SOURCE)
     result = inner.runpytest_inprocess("--machine-keep=sometimes")
     text = result.stdout.str() + result.stderr.str()
-    assert "it takes one of 'never', 'failed', 'always', not 'sometimes'." in text
+    assert "cannot be 'sometimes': it takes one of 'never', 'failed', 'always'." in text

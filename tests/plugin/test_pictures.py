@@ -152,4 +152,6 @@ def test_machines_whose_packets_cannot_be_captured(run: Run) -> None:
 def test_a_wrong_word_for_when(inner: pytest.Pytester) -> None:
     inner.makepyfile("def test_it(machine): ...")
     result = inner.runpytest_inprocess("--machine-pcap=sometimes")
-    result.stderr.fnmatch_lines(["*'--machine-pcap'*it takes one of 'never', 'failed', 'always', not 'sometimes'*"])
+    result.stderr.fnmatch_lines(
+        ["*'--machine-pcap' cannot be 'sometimes': it takes one of 'never', 'failed', 'always'.*"]
+    )

@@ -62,4 +62,4 @@ def test_one_run_shares_it_and_other_hosts_are_free(tmp_path: Path) -> None:
 
 def test_a_host_has_one_key() -> None:
     drivers = [GenericDriver(ip_address="192.0.2.1", ssh_user=user) for user in ("root", "admin")]
-    assert {driver.host() for driver in drivers} == {"192.0.2.1:22"}
+    assert {driver.shared_host() for driver in drivers} == {"192.0.2.1:22"}

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Mapping
 from urllib.parse import quote_plus
 
+from pytest_machine.support.text import visible_json
+
 from .values import ABSENT, Absent, Fraction, Struct, given, plain, printf, true, type_name
 
 
@@ -133,7 +135,7 @@ def _safe(text: str) -> str:
     """Return JSON that HTML cannot take for its own, as Go writes it."""
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
+    return visible_json(text)
 
 
 FUNCTIONS: Mapping[str, Callable[..., object]] = {
