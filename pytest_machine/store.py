@@ -113,7 +113,12 @@ class Store:
                     hint="choose another name",
                 )
             self._mkdir(directory)
-            self._write_record(record)
+            try:
+                self._write_record(record)
+            except OSError:
+                with contextlib.suppress(OSError):  # not empty: `_write_record` says why it failed
+                    directory.rmdir()
+                raise
 
     def save(self, record: Record) -> None:
         """Replace the record of a machine that was added; raises `UnknownMachine` for one that was not, or is gone."""

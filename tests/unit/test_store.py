@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -459,3 +460,18 @@ class StoreLikeADict(RuleBasedStateMachine):
 
 TestStoreLikeADict = StoreLikeADict.TestCase
 TestStoreLikeADict.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+
+
+def test_a_record_that_cannot_be_written_leaves_no_directory(
+    store: Store, make_record: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pytest_machine.store.write", full)
+        with pytest.raises(OSError, match="No space"):
+            store.add(make_record("web"))
+    assert list((store.path / "machines").iterdir()) == []
+    store.add(make_record("web"))
+    assert store.names() == ["web"]
